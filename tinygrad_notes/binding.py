@@ -1,0 +1,129 @@
+"""From a caller's spelling of a NumPy call to (inputs, params), and what a rule reads.
+
+NumPy lets one call be written in many ways; a gradient rule should see one. `bind` sorts
+the arguments of a call into the array inputs, by position, and the rest, by keyword.
+"""
+
+import dis
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+SHAPE_ONLY = {"shape", "ndim", "dtype", "size"}
+# Keywords that change how a value is computed or stored, not what it is: rules never see them.
+# (The engine gives every gradient its input's dtype, so `dtype=` needs no rule either.)
+STORAGE = {"casting", "dtype", "like", "order", "subok"}
+
+
+def refuse_out(name: str) -> TypeError:
+    return TypeError(f"{name}: out= would overwrite an array that a gradient may need; write y = {name}(...) instead")
+
+
+def reads_of(rule: Callable) -> set[str]:
+    """The arguments whose arrays `rule` reads, rather than only their .shape, .ndim, .dtype or .size.
+
+    Found once, at registration, in the rule's byte code; when in doubt, an argument counts as read.
+    """
+    code = rule.__code__
+    arguments = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)])
+    read = set(code.co_cellvars)  # an inner function uses these
+    instructions = list(dis.get_instructions(code))
+    for this, after in zip(instructions, instructions[1:] + instructions[-1:]):
+        if "LOAD_FAST" in this.opname:  # newer Pythons load two variables with one instruction
+            *others, last = this.argval if isinstance(this.argval, tuple) else (this.argval,)
+            read.update(others)
+            if not (after.opname == "LOAD_ATTR" and after.argval in SHAPE_ONLY):
+                read.add(last)
+    return read & arguments
+
+
+def spelling(function: Callable) -> tuple[list[str], dict[str, Any]]:
+    """The names of a function's parameters, in order, and their defaults (empty where NumPy tells none)."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return [], {}
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return names, {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def bind_ufunc(op, args, kwargs):
+    """ufunc(*inputs, **kwargs): inputs are positional."""
+    if len(args) > op.arity or kwargs.get("out") is not None:
+        raise refuse_out(f"np.{op.name}")
+    return args, check_params(op, kwargs) if kwargs else kwargs
+
+
+def bind_function(op, args, kwargs):
+    """function(*args, **kwargs): the first `arity` parameters are the inputs, the others are params."""
+    n, names = op.arity, op.names
+    inputs = list(args[:n])
+    params = dict(zip(names[n:], args[n:])) | kwargs
+    for name in names[len(inputs) : n]:
+        if name in params:
+            inputs.append(params.pop(name))
+        elif name in op.defaults:
+            inputs.append(op.defaults[name])
+        else:
+            raise TypeError(f"np.{op.name}: the argument {name!r} is missing")
+    return inputs, check_params(op, params)
+
+
+def bind_sequence(op, args, kwargs):
+    """function([a, b, ...], **kwargs): the members of the first argument are the inputs."""
+    params = dict(zip(op.names, args)) | kwargs
+    return tuple(params.pop(op.names[0])), check_params(op, params)
+
+
+def check_params(op, params: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what equals NumPy's default; refuse what no rule reads, and Tensors."""
+    kept = {}
+    for name, value in params.items():
+        if value is np._NoValue or value is op.defaults.get(name, np._NoValue):
+            continue
+        if name == "out":
+            raise refuse_out(f"np.{op.name}")
+        if hasattr(value, "__array_ufunc__") and not isinstance(value, np.ndarray | np.generic):
+            raise TypeError(f"np.{op.name}: {name}= is a Tensor, but no rule gives it a gradient; pass {name}=t.value, or compute it apart")
+        if name not in op.keywords and name not in STORAGE and not op.any_keyword:
+            raise TypeError(f"np.{op.name}: {name}= has no gradient rule; leave it out or apply it in a step of its own")
+        kept[name] = value
+    return kept
+
+
+def stand_in(value: Any) -> Any:
+    """What a rule gets for a constant whose array it does not read."""
+    return Shape(value) if isinstance(value, np.ndarray) else value
+
+
+class Given:
+    """An argument of a test case that is passed as it stands, not taken for a shape."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+class Shape:
+    """The shape and dtype of an array that was not kept."""
+
+    __slots__ = ("dtype", "ndim", "shape", "size")
+
+    def __init__(self, array):
+        self.shape, self.dtype, self.ndim, self.size = array.shape, array.dtype, array.ndim, array.size
+
+
+def map_structure(f: Callable, tree: Any, path: str = "") -> Any:
+    """A copy of nested lists, tuples and dicts, each member x replaced by f(x, its path)."""
+    if isinstance(tree, dict):
+        return {k: map_structure(f, v, f"{path}.{k}" if path else str(k)) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        members = [map_structure(f, v, f"{path}.{i}" if path else str(i)) for i, v in enumerate(tree)]
+        return like(tree, members)
+    return f(tree, path)
+
+
+def like(original: Sequence, members: list) -> Any:
+    """`members` in a sequence of the kind of `original`; named tuples keep their names."""
+    return type(original)(*members) if hasattr(original, "_fields") else type(original)(members)

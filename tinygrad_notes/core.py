@@ -1,0 +1,241 @@
+"""The engine: values with nodes, NumPy's protocols, and the backward walk.
+
+A Tensor is a value and a node. A node remembers which operation made the value, the nodes
+of its inputs, and only those arrays that the operation's rules read. Hand a Tensor to a
+NumPy function and NumPy hands the call to us (`__array_ufunc__` of NEP 13 and
+`__array_function__` of NEP 18): the function runs on the plain arrays and a node is
+recorded. `walk` goes from results back to inputs and applies the chain rule.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from tinygrad_notes.binding import map_structure
+
+tick = itertools.count(1).__next__  # one clock orders nodes and updates; atomic under the GIL
+observer: Any = None  # an object with forward(node, inputs, y) and backward(node, i, g); None is off
+rerunning = ContextVar("rerunning", default=False)  # True while checkpoint repeats a forward pass
+table: dict[Any, Callable] = {}  # what a NumPy function does when an argument is a Tensor
+NO_PARAMS: dict[str, Any] = {}
+FREED: Any = ("freed",)  # stands in for the parents of a node whose memory was given back
+PICK: Any = "pick"  # the op of a member of a multiple output
+
+
+class Node:
+    """Where a value came from: `op` applied to the values of `parents` (None for a constant).
+
+    `saved` holds the array of each input that a rule reads, `y` the output likewise. To a
+    rule that asks only for .shape, .ndim, .dtype or .size, the node itself stands in. The
+    node of a multiple output has lists of shapes and dtypes.
+    """
+
+    __slots__ = ("dtype", "op", "order", "params", "parents", "saved", "shape", "y")
+    version = 0  # the tick of the last change in place: only leaves change
+
+    def __init__(self, op, parents, saved, y, params, shape, dtype):
+        self.op = op
+        self.parents = parents
+        self.saved = saved
+        self.y = y
+        self.params = params
+        self.shape = shape
+        self.dtype = dtype
+        self.order = tick()
+
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: int(np.prod(self.shape)))
+
+
+class Leaf(Node):
+    """The node of a variable that no operation made."""
+
+    __slots__ = ("grad", "name", "version")
+
+    def __init__(self, shape, dtype, name=None):
+        super().__init__(None, (), (), None, NO_PARAMS, shape, dtype)
+        self.grad, self.name, self.version = None, name, 0
+
+    def touch(self) -> None:
+        """Record that the value was changed in place: every graph made before now is stale."""
+        self.version = tick()
+
+    def __repr__(self) -> str:
+        return f"{self.name or 'an unnamed leaf'} {self.shape} {self.dtype}"
+
+
+class Variable:
+    """What the engine needs of a Tensor: the value, the node, and NumPy's two protocols."""
+
+    __slots__ = ("__weakref__", "node", "value")
+    value: np.ndarray
+    node: Node
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        key = ufunc if method == "__call__" else (ufunc, method)
+        return (table.get(key) or no_rule(key))(*inputs, **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        return (table.get(function) or no_rule(function))(*args, **kwargs)
+
+
+def no_rule(key: Any) -> Callable:
+    name = f"{key[0].__name__}.{key[1]}" if isinstance(key, tuple) else key.__name__
+    raise TypeError(f"np.{name} is not differentiable here: no rule. Add one block in ops/ (see CONTRIBUTING.md), or pass t.value if you need no gradient")
+
+
+tensor_class: type = Variable  # tensor.py puts Tensor here: the one name that core takes from below it
+_new = object.__new__
+
+
+def make_tensor(value: Any, node: Node) -> Any:
+    t = _new(tensor_class)
+    t.value = value
+    t.node = node
+    return t
+
+
+# --- the backward walk ------------------------------------------------------------------
+
+
+def path_between(roots: Iterable[Node], targets: set[Node]) -> list[Node]:
+    """The nodes on a path from a root to a target, oldest first. Targets are never passed."""
+    oldest = min((target.order for target in targets), default=0)
+    seen = set(roots)
+    stack, found = list(seen), []
+    while stack:  # no recursion: a chain of 100,000 ops is as good as one of ten
+        node = stack.pop()
+        if node in targets:
+            continue
+        found.append(node)
+        if node.parents is FREED:
+            raise RuntimeError(f"the graph was freed by an earlier walk (at {_name(node)} {node.shape}); compute the loss again, or pass retain_graph=True to the first walk")
+        for parent in node.parents:
+            if parent is not None and parent not in seen and parent.order >= oldest:
+                seen.add(parent)
+                stack.append(parent)
+    found.sort(key=attrgetter("order"))
+    on_path, path = set(targets), []
+    for node in found:
+        if not on_path.isdisjoint(node.parents):
+            on_path.add(node)
+            path.append(node)
+            for parent in node.parents:
+                if parent is not None and parent.version > node.order:
+                    raise RuntimeError(f"stale graph: {parent!r} was updated after {_name(node)} {node.shape} read it; compute the loss again after each update")
+    return path
+
+
+def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, retain: bool = False) -> dict[Node, Any]:
+    """Gradients of sum(<seed, root>) at the `targets`, those that any root depends on.
+
+    `higher` records the walk itself, so that its results are Tensors; otherwise arrays that
+    own their memory. Nodes give back their arrays as the walk leaves them, unless `retain`.
+    """
+    wanted = set(targets)
+    path = path_between(seeds, wanted)
+    on_path = wanted.union(path)
+    grads: dict[Node, Any] = {root: g for root, g in seeds.items() if root in on_path}
+    owned: set[Node] = set()  # nodes whose gradient is an array that nobody else holds
+    retain = retain or higher
+    while path:
+        node = path.pop()
+        g = grads.pop(node, None)
+        if g is None:
+            continue
+        op, parents = node.op, node.parents
+        if op is PICK:
+            source = parents[0]
+            grads.setdefault(source, [None] * len(source.shape))[node.params] = g
+        elif op.into is not None and not higher:  # indexing adds into one buffer instead of making many
+            parent = parents[0]
+            if parent not in owned:
+                grads[parent] = np.array(grads[parent]) if parent in grads else np.zeros(parent.shape, parent.dtype)
+                owned.add(parent)
+            op.into(grads[parent], g, **node.params)
+        else:
+            if type(g) is list:
+                g = [np.zeros(s, d) if m is None else m for m, s, d in zip(g, node.shape, node.dtype)]
+            pulled = op.pull(node, g, [p in on_path for p in parents], higher)
+            for i, (parent, d) in enumerate(zip(parents, pulled)):
+                if d is None or parent not in on_path:
+                    continue
+                if observer is not None:
+                    observer.backward(node, i, d)
+                if d.shape != parent.shape:
+                    d = unbroadcast(d, parent.shape)
+                if d.dtype != parent.dtype:
+                    d = d.astype(parent.dtype)
+                have = grads.get(parent)
+                if have is None:
+                    grads[parent] = d
+                    if d is not g and type(d) is np.ndarray and d.base is None and not any(d is other for other in pulled[:i]):
+                        owned.add(parent)
+                elif parent in owned and not higher:
+                    have += d
+                    grads[parent] = have  # a new object where NumPy made a scalar of an array without dimensions
+                else:
+                    grads[parent] = have + d
+                    owned.add(parent)
+        if not retain:
+            node.parents = FREED
+            node.saved = node.y = None
+    return {t: g if higher or t in owned else np.array(g) for t, g in grads.items() if t in wanted}
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum g over the axes along which an input of this shape was repeated."""
+    extra = g.ndim - len(shape)
+    repeated = [i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1]
+    return np.reshape(np.sum(g, axis=(*range(extra), *repeated)), shape)
+
+
+def _name(node: Node) -> str:
+    return node.op if isinstance(node.op, str) else f"np.{node.op.name}"
+
+
+def gradients(loss: Variable, params: Any, *, unused: str = "zeros", create_graph: bool = False, retain_graph: bool = False) -> Any:
+    """d(loss)/d(params), in the structure of `params`.
+
+    loss: a Tensor with one element. params: a Tensor, or lists, tuples and dicts of Tensors,
+    leaves of the graph or not. Returns arrays of the shapes and dtypes of the params (Tensors
+    with create_graph=True, which keeps the graph so that they can be differentiated again).
+    unused: what a param gets that the loss does not depend on, "zeros" or an error ("raise").
+    Raises RuntimeError for a graph that was walked before or whose leaves were updated since.
+    """
+    if not isinstance(loss, Variable):
+        raise TypeError(f"gradients: loss is {describe(loss)}, expected a Tensor; it depends on no Tensor, so there is nothing to differentiate")
+    if loss.value.size != 1:
+        raise ValueError(f"gradients: loss has shape {loss.value.shape}, expected one number; use loss.sum(), loss.mean() or vjp")
+    if unused not in ("zeros", "raise"):
+        raise ValueError(f"gradients: unused={unused!r}, expected 'zeros' or 'raise'")
+    nodes: list[Node] = []
+
+    def collect(p, path):
+        if not isinstance(p, Variable):
+            raise TypeError(f"gradients: params{path and '.' + path} is {describe(p)}, expected a Tensor; an array is a constant")
+        nodes.append(p.node)
+
+    map_structure(collect, params)
+    found = walk({loss.node: np.ones_like(loss.value)}, nodes, create_graph, retain_graph)
+
+    def give(p, path):
+        g = found.get(p.node)
+        if g is None:
+            if unused == "raise":
+                raise ValueError(f"gradients: the loss does not depend on params{path and '.' + path} {p.value.shape}; leave it out, or pass unused='zeros'")
+            g = np.zeros_like(p.value)
+        if create_graph:
+            return g if isinstance(g, Variable) else make_tensor(g, Leaf(g.shape, g.dtype))
+        return g.copy() if nodes.count(p.node) > 1 else g
+
+    return map_structure(give, params)
+
+
+def describe(x: Any) -> str:
+    """How an error names what came: the type, and the shape and dtype of an array."""
+    return f"{type(x).__name__} {x.shape} {x.dtype}" if isinstance(x, np.ndarray) else f"{type(x).__name__} {str(x)[:60]}"

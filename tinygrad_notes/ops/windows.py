@@ -1,0 +1,1 @@
+"""Functions of neighbours and of order: cumulative, sorted, padded, convolved, interpolated."""

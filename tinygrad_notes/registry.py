@@ -1,0 +1,251 @@
+"""Operations: what NumPy functions do with Tensors, and the rules of their gradients.
+
+    op(np.multiply,
+       lambda g, y, a, b: g * b,      # dL/da, given g = dL/dy
+       lambda g, y, a, b: g * a,      # dL/db
+       cases=[((3, 4), (4,))])
+
+The rules are NumPy expressions. On arrays they give the gradient; on Tensors they give a
+gradient that has gradients itself, so one table serves every order. A rule never sums over
+broadcast axes, accumulates or casts: the walk does.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinygrad_notes import core
+from tinygrad_notes.binding import STORAGE, bind_function, bind_ufunc, like, map_structure, reads_of, refuse_out, spelling, stand_in
+from tinygrad_notes.core import NO_PARAMS, PICK, Node, Variable, make_tensor, table, walk
+
+registry: list[Any] = []  # every op, composition and kernel: the tests run through it
+constants: list[Callable] = []  # functions without gradient
+refused: dict[Callable, str] = {}  # functions that raise on Tensors, each with its reason
+using_reference = ContextVar("using_reference", default=False)
+
+
+class Op:
+    """A function on arrays together with the rules of its gradient; see `op`."""
+
+    def __init__(self, function, rules, forward=None, bind=None, into=None, reads=None, cases=(), domain=None):
+        self.function, self.rules, self.into = function, rules, into
+        self.cases, self.domain = cases, domain
+        self.name = getattr(function, "__name__", str(function))
+        self.forward = forward or function
+        self.bind = bind or (bind_ufunc if isinstance(function, np.ufunc) else bind_function)
+        signature = list(inspect.signature(next(filter(None, rules))).parameters.values())
+        self.arity = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature[2:])
+        self.variadic = signature[2].kind is inspect.Parameter.VAR_POSITIONAL
+        self.joint = self.variadic or len(rules) < self.arity
+        self.keywords = {p.name for p in signature if p.kind is p.KEYWORD_ONLY}
+        self.any_keyword = signature[-1].kind is inspect.Parameter.VAR_KEYWORD
+        self.names, self.defaults = spelling(function)
+        # For each input, and for the output, the bit mask of the rules that read its array.
+        reads_by = [set() if rule is None else reads_of(rule) if reads is None else set(reads) for rule in rules]
+        masks = [sum(1 << i for i, read in enumerate(reads_by) if p.name in read) for p in signature]
+        self.y_mask, self.input_masks = masks[1], masks[2 : 2 + max(1, self.arity)]
+        self.plans: dict[int, tuple] = {}
+
+    def plan(self, tensors: int) -> tuple[tuple[bool, ...], bool]:
+        """Which inputs to keep, and whether the output, when the bits of `tensors` tell which inputs are Tensors."""
+        rules = ~0 if self.joint else tensors
+        plan = tuple(bool(mask & rules) for mask in self.input_masks), bool(self.y_mask & rules)
+        if not self.variadic:
+            self.plans[tensors] = plan
+        return plan
+
+    def __call__(self, *args, **kwargs):
+        return apply(self, *self.bind(self, args, kwargs))
+
+    def pull(self, node, g, wanted, higher):
+        """The gradient of each wanted input, given the gradient g of the output."""
+        inputs, y = node.saved, node if node.y is None else node.y
+        if higher:
+            inputs = [v if p is None or v is p else make_tensor(v, p) for v, p in zip(inputs, node.parents)]
+            y = y if y is node else outputs(node, y) if type(node.shape) is list else make_tensor(y, node)
+        params = node.params
+        if params and not STORAGE.isdisjoint(params):
+            params = {k: v for k, v in params.items() if k not in STORAGE}
+        if self.joint:
+            return self.rules[0](g, y, *inputs, **params)
+        return [rule(g, y, *inputs, **params) if want and rule else None for rule, want in zip(self.rules, wanted)]
+
+
+def apply(op: Op, inputs: Sequence, params: dict[str, Any] = NO_PARAMS) -> Any:
+    """Run an op and record its node; with no Tensor among the inputs, only run it."""
+    values, parents, tensors, bit = [], [], 0, 1
+    for x in inputs:
+        if isinstance(x, Variable):
+            values.append(x.value)
+            parents.append(x.node)
+            tensors |= bit
+        else:
+            values.append(np.asarray(x) if type(x) is list else x)
+            parents.append(None)
+        bit <<= 1
+    y = op.forward(*values, **params)
+    if not tensors:
+        return y
+    keep, keep_y = op.plans.get(tensors) or op.plan(tensors)
+    if all(keep):
+        saved = values
+    else:
+        keep = keep if len(keep) == len(values) else keep * len(values)
+        saved = [v if k else p if p is not None else stand_in(v) for v, p, k in zip(values, parents, keep)]
+    if type(y) is not np.ndarray:
+        if isinstance(y, tuple | list):
+            node = Node(op, parents, saved, y if keep_y else None, params, [np.shape(v) for v in y], [np.asarray(v).dtype for v in y])
+            return outputs(node, y)
+        y = np.asarray(y)  # NumPy returns scalars where an array would have no dimensions
+    if y.dtype.kind != "f":
+        if y.dtype.kind == "c":
+            raise TypeError(f"np.{op.name}: the result is complex ({y.dtype}), and Tensors are real; pass t.value if you need no gradient")
+        return y
+    node = Node(op, parents, saved, y if keep_y else None, params, y.shape, y.dtype)
+    if core.observer is not None:
+        core.observer.forward(node, values, y)
+    return make_tensor(y, node)
+
+
+def outputs(node: Node, y: Sequence) -> Any:
+    """The members of a multiple output: Tensors that pick theirs from `node`; integers stay arrays."""
+    members = []
+    for i, v in enumerate(map(np.asarray, y)):
+        members.append(make_tensor(v, Node(PICK, (node,), (), None, i, v.shape, v.dtype)) if v.dtype.kind == "f" else v)
+    return like(y, members)
+
+
+def op(function: Callable, *rules: Callable | None, **spec: Any) -> Op:
+    """Register `function` with the rules of its gradient.
+
+    A rule is `(g, y, *inputs, **params) -> gradient`: g is the gradient of the output y, params
+    are keyword-only. Give one rule for each array input (None where there is no gradient), or
+    one that returns them all. Options: `cases`, the calls that the tests try (shapes of the
+    inputs, then a dict of keywords); `domain`, where the tests may sample; `forward`, what runs
+    on arrays, if not `function`; `bind`, how a call's arguments become inputs and params;
+    `into`, a rule that adds its gradient into a given buffer; `reads`, the arguments whose
+    arrays the rules need, where reading the rules' code would find too many.
+    """
+    if not spec.get("cases"):
+        raise TypeError(f"op {function.__name__}: cases= is missing; list the calls that the tests shall try")
+    made = table[function] = Op(function, rules, **spec)
+    registry.append(made)
+    return made
+
+
+class Composition:
+    """A function made of other NumPy functions, which runs on Tensors as it stands."""
+
+    def __init__(self, function, body, cases, domain):
+        self.function, self.body, self.cases, self.domain = function, body, cases, domain
+        self.name = function.__name__
+
+    def __call__(self, *args, **kwargs):
+        if kwargs.pop("out", None) is not None:
+            raise refuse_out(f"np.{self.name}")
+        return self.body(*args, **kwargs)
+
+
+def compose(function: Callable, body: Callable, *, cases: list, domain: Any = None) -> Callable:
+    """Register `body`, plain NumPy that runs on Tensors, for `function`: all orders for free."""
+    made = table[function] = Composition(function, body, cases, domain)
+    registry.append(made)
+    return body
+
+
+def constant(*functions: Callable) -> None:
+    """Register functions whose gradient is zero almost everywhere: they return plain arrays."""
+    for function in functions:
+        table[function] = partial(call_plain, function)
+        constants.append(function)
+
+
+def call_plain(function: Callable, *args, **kwargs) -> Any:
+    return function(*plain(args), **plain(kwargs))
+
+
+def plain(tree: Any) -> Any:
+    """Nested lists, tuples and dicts with each Tensor replaced by its array."""
+    return map_structure(lambda x, _: x.value if isinstance(x, Variable) else x, tree)
+
+
+def refuse(reason: str, *functions: Callable) -> None:
+    """Register functions that cannot have a gradient here, each raising with the reason."""
+
+    def raise_reason(function, *args, **kwargs):
+        raise TypeError(f"np.{function.__name__} does not take a Tensor: {reason}")
+
+    for function in functions:
+        table[function] = partial(raise_reason, function)
+        refused[function] = reason
+
+
+# --- kernels ----------------------------------------------------------------------------
+
+
+class Fused:
+    """A kernel: a fast forward and backward on raw arrays beside a reference that means the same."""
+
+    into = None
+
+    def __init__(self, name, forward, backward, reference, cases, domain):
+        self.name, self.forward, self.backward, self.reference = name, forward, backward, reference
+        self.cases, self.domain = cases, domain
+        self.__name__, self.__doc__ = name, reference.__doc__
+
+    def __call__(self, *inputs, **params):
+        if using_reference.get():
+            return self.reference(*inputs, **params)
+        values = [x.value if isinstance(x, Variable) else x for x in inputs]
+        y, saved = self.forward(*values, **params)
+        parents = [x.node if isinstance(x, Variable) else None for x in inputs]
+        if not any(parents):
+            return y
+        node = Node(self, parents, values, saved, params, y.shape, y.dtype)
+        if core.observer is not None:
+            core.observer.forward(node, values, y)
+        return make_tensor(y, node)
+
+    def pull(self, node, g, wanted, higher):
+        if not higher:
+            return self.backward(g, node.y, *node.saved, needs=wanted, **node.params)
+        # A kernel works on raw arrays: a gradient of its gradient comes from the reference.
+        inputs = [v if p is None else IDENTITY(make_tensor(v, p)) for v, p in zip(node.saved, node.parents)]
+        y = self.reference(*inputs, **node.params)
+        targets = [x.node for x, want in zip(inputs, wanted) if want]
+        found = walk({y.node: g}, targets, higher=True)
+        return [found.get(x.node) if want else None for x, want in zip(inputs, wanted)]
+
+
+def fused(name: str, forward: Callable, backward: Callable, reference: Callable, *, cases: list, domain: Any = None) -> Fused:
+    """Register a kernel beside its transparent twin.
+
+    forward(*arrays, **params) -> (y, saved); backward(g, saved, *arrays, needs, **params) ->
+    a gradient for each array, None where `needs` says none is wanted; reference: the same
+    function in plain NumPy, which Tensors run through for higher orders and in `reference()`.
+    """
+    made = Fused(name, forward, backward, reference, cases, domain)
+    registry.append(made)
+    return made
+
+
+@contextmanager
+def reference() -> Iterator[None]:
+    """Inside `with reference():` every kernel runs its transparent twin: same numbers, slower, readable."""
+    token = using_reference.set(True)
+    try:
+        yield
+    finally:
+        using_reference.reset(token)
+
+
+def _identity(x):
+    return x
+
+
+IDENTITY = Op(_identity, (lambda g, y, x: g,))  # a fresh node for a value

@@ -1,0 +1,372 @@
+"""The Tensor: a NumPy array that remembers where it came from."""
+
+import operator
+from typing import Any, Never
+
+import numpy as np
+
+from tinygrad_notes import core
+from tinygrad_notes.core import FREED, PICK, Leaf, Variable, table, walk
+from tinygrad_notes.registry import apply
+
+NO_CONVERSION = (
+    "a Tensor would become a plain array here and lose its gradient. To join Tensors use np.stack or np.concatenate; to fill "
+    "an array build a list and np.stack it; for a random draw reparameterise (mean + std * rng.normal(size=...)); for a "
+    "function outside NumPy, or a plot, pass t.value"
+)
+
+
+class Tensor(Variable):
+    """A variable: use it wherever NumPy takes an array, then ask `gradients` for derivatives.
+
+    value: an array (shared, not copied), number or list of real floating-point numbers.
+    name: shown in errors and in the repr. An ndarray is a constant; only Tensors have gradients.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: Any, name: str | None = None):
+        if isinstance(value, Variable):
+            raise TypeError("Tensor: the value is a Tensor already; use it as it is, or Tensor(t.value) for a new leaf")
+        value = np.asarray(value)
+        if value.dtype.kind != "f":
+            raise TypeError(f"Tensor: values of dtype {value.dtype} have no gradient; keep an array for constants, or convert: Tensor(np.asarray(x, np.float32))")
+        self.value: np.ndarray = value
+        self.node = Leaf(value.shape, value.dtype, name)
+
+    # --- what it is ---------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype
+
+    @property
+    def itemsize(self) -> int:
+        return self.value.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.value.nbytes
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this is a variable, rather than the result of an operation."""
+        return isinstance(self.node, Leaf)
+
+    @property
+    def grad(self) -> np.ndarray | None:
+        """What the last `backward()` left on this leaf."""
+        return self.node.grad if isinstance(self.node, Leaf) else None
+
+    def item(self) -> float:
+        """The value of a Tensor with one element, as a Python float without gradient."""
+        return self.value.item()
+
+    def tolist(self) -> Any:
+        return self.value.tolist()
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __contains__(self, x) -> bool:
+        return bool(np.any(self == x))
+
+    def __iter__(self):
+        if self.ndim == 0:
+            raise TypeError("iteration over a Tensor without dimensions; its number is t.item()")
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        node = self.node
+        if isinstance(node, Leaf):
+            origin = f"leaf {node.name}" if node.name else "leaf"
+        else:
+            if node.op is PICK and node.parents is not FREED:
+                node = node.parents[0]
+            origin = f"from {node.op if isinstance(node.op, str) else node.op.name}"
+        values = np.array2string(self.value, separator=", ", prefix="Tensor(", threshold=20, edgeitems=3)
+        return f"Tensor({values}, shape={self.shape}, {self.dtype}, {origin})"
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self.value)
+        if self.size != 1:
+            raise TypeError(f"format {spec!r} needs one number, but the Tensor has shape {self.shape}; format its elements one by one")
+        return format(self.value.item(), spec)
+
+    # --- what it is not: conversions that would lose the gradient, and mutation ----------
+
+    def __array__(self, dtype=None, copy=None) -> Never:
+        raise TypeError(NO_CONVERSION)
+
+    def __float__(self) -> Never:
+        raise TypeError("float(t), math.f(t) and array[i] = t would lose the gradient; use t.item() for the number, np.f for math.f, np.stack of a list for filling")
+
+    __int__ = __index__ = __complex__ = __float__
+
+    def __setitem__(self, index, v) -> Never:
+        raise TypeError("t[index] = v: a Tensor cannot be changed in place; use np.where(mask, v, t), or build a list of rows and np.stack it")
+
+    def __deepcopy__(self, memo) -> "Tensor":
+        if not isinstance(self.node, Leaf):
+            raise TypeError("deepcopy: this Tensor is the result of an operation, and a copy would lose its gradient; copy t.value")
+        return Tensor(self.value.copy(), self.node.name)
+
+    def __copy__(self) -> "Tensor":
+        return self.__deepcopy__({})
+
+    def __reduce_ex__(self, protocol) -> Never:
+        raise TypeError("a Tensor cannot be pickled; save arrays with tinygrad_notes.saving, or t.value")
+
+    def _refuse_in_place(self, *args, **kwargs) -> Never:
+        raise TypeError("a Tensor cannot be changed in place (fill, put, sort, partition, resize); use the function that returns a new one: np.sort, np.partition, np.resize, np.where")
+
+    fill = put = sort = partition = resize = itemset = _refuse_in_place
+
+    # --- arithmetic ----------------------------------------------------------------------
+
+    def __add__(self, other):
+        return apply(table[np.add], (self, other))
+
+    def __radd__(self, other):
+        return apply(table[np.add], (other, self))
+
+    def __sub__(self, other):
+        return apply(table[np.subtract], (self, other))
+
+    def __rsub__(self, other):
+        return apply(table[np.subtract], (other, self))
+
+    def __mul__(self, other):
+        return apply(table[np.multiply], (self, other))
+
+    def __rmul__(self, other):
+        return apply(table[np.multiply], (other, self))
+
+    def __truediv__(self, other):
+        return apply(table[np.divide], (self, other))
+
+    def __rtruediv__(self, other):
+        return apply(table[np.divide], (other, self))
+
+    def __matmul__(self, other):
+        return apply(table[np.matmul], (self, other))
+
+    def __rmatmul__(self, other):
+        return apply(table[np.matmul], (other, self))
+
+    def __neg__(self):
+        return apply(table[np.negative], (self,))
+
+    def __pos__(self):
+        return np.positive(self)
+
+    def __abs__(self):
+        return np.absolute(self)
+
+    def __pow__(self, other):
+        if type(other) is int and other == 2:  # as ndarray does
+            return apply(table[np.square], (self,))
+        return apply(table[np.power], (self, other))
+
+    def __rpow__(self, other):
+        return apply(table[np.power], (other, self))
+
+    def __mod__(self, other):
+        return np.remainder(self, other)
+
+    def __rmod__(self, other):
+        return np.remainder(other, self)
+
+    def __floordiv__(self, other):
+        return np.floor_divide(self, other)
+
+    def __rfloordiv__(self, other):
+        return np.floor_divide(other, self)
+
+    def __divmod__(self, other):
+        return np.divmod(self, other)
+
+    def __rdivmod__(self, other):
+        return np.divmod(other, self)
+
+    # Comparisons give plain arrays of bool: constants. An elementwise == is what rules need.
+    def __eq__(self, other):
+        return np.equal(self, other)
+
+    def __ne__(self, other):
+        return np.not_equal(self, other)
+
+    def __lt__(self, other):
+        return np.less(self, other)
+
+    def __le__(self, other):
+        return np.less_equal(self, other)
+
+    def __gt__(self, other):
+        return np.greater(self, other)
+
+    def __ge__(self, other):
+        return np.greater_equal(self, other)
+
+    __hash__ = object.__hash__
+
+    def __getitem__(self, index):
+        return apply(table[operator.getitem], (self,), {"index": index})
+
+    # --- an ndarray's methods -------------------------------------------------------------
+
+    @property
+    def T(self):
+        return np.transpose(self)
+
+    @property
+    def mT(self):
+        return np.swapaxes(self, -1, -2)
+
+    @property
+    def real(self):
+        return self
+
+    @property
+    def flat(self):
+        return iter(self.ravel())
+
+    def astype(self, dtype, **kwargs):
+        return table["astype"](self, dtype=dtype, **kwargs)
+
+    def copy(self):
+        return np.copy(self)
+
+    def conj(self):
+        return self
+
+    conjugate = conj
+
+    def reshape(self, *shape, order="C"):
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
+
+    def transpose(self, *axes):
+        return np.transpose(self, axes[0] if len(axes) == 1 else axes or None)
+
+    def swapaxes(self, axis1, axis2):
+        return np.swapaxes(self, axis1, axis2)
+
+    def ravel(self, order="C"):
+        return np.ravel(self, order=order)
+
+    flatten = ravel
+
+    def squeeze(self, axis=None):
+        return np.squeeze(self, axis=axis)
+
+    def repeat(self, repeats, axis=None):
+        return np.repeat(self, repeats, axis=axis)
+
+    def take(self, indices, axis=None, mode="raise"):
+        return np.take(self, indices, axis=axis, mode=mode)
+
+    def compress(self, condition, axis=None):
+        return np.compress(condition, self, axis=axis)
+
+    def diagonal(self, offset=0, axis1=0, axis2=1):
+        return np.diagonal(self, offset, axis1, axis2)
+
+    def trace(self, offset=0, axis1=0, axis2=1):
+        return np.trace(self, offset, axis1, axis2)
+
+    def dot(self, other):
+        return np.dot(self, other)
+
+    def clip(self, min=None, max=None):
+        return np.clip(self, min, max)
+
+    def round(self, decimals=0):
+        return np.round(self, decimals)
+
+    def sum(self, axis=None, keepdims=False, **kwargs):
+        return np.sum(self, axis=axis, keepdims=keepdims, **kwargs)
+
+    def mean(self, axis=None, keepdims=False, **kwargs):
+        return np.mean(self, axis=axis, keepdims=keepdims, **kwargs)
+
+    def prod(self, axis=None, keepdims=False, **kwargs):
+        return np.prod(self, axis=axis, keepdims=keepdims, **kwargs)
+
+    def max(self, axis=None, keepdims=False, **kwargs):
+        return np.max(self, axis=axis, keepdims=keepdims, **kwargs)
+
+    def min(self, axis=None, keepdims=False, **kwargs):
+        return np.min(self, axis=axis, keepdims=keepdims, **kwargs)
+
+    def var(self, axis=None, ddof=0, keepdims=False, **kwargs):
+        return np.var(self, axis=axis, ddof=ddof, keepdims=keepdims, **kwargs)
+
+    def std(self, axis=None, ddof=0, keepdims=False, **kwargs):
+        return np.std(self, axis=axis, ddof=ddof, keepdims=keepdims, **kwargs)
+
+    def cumsum(self, axis=None):
+        return np.cumsum(self, axis=axis)
+
+    def cumprod(self, axis=None):
+        return np.cumprod(self, axis=axis)
+
+    def argmax(self, axis=None, keepdims=False):
+        return np.argmax(self.value, axis=axis, keepdims=keepdims)
+
+    def argmin(self, axis=None, keepdims=False):
+        return np.argmin(self.value, axis=axis, keepdims=keepdims)
+
+    def argsort(self, axis=-1, kind=None):
+        return np.argsort(self.value, axis=axis, kind=kind)
+
+    def argpartition(self, kth, axis=-1):
+        return np.argpartition(self.value, kth, axis=axis)
+
+    def searchsorted(self, v, side="left"):
+        return np.searchsorted(self, v, side=side)
+
+    def nonzero(self):
+        return self.value.nonzero()
+
+    def all(self, axis=None, keepdims=False):
+        return np.all(self.value, axis=axis, keepdims=keepdims)
+
+    def any(self, axis=None, keepdims=False):
+        return np.any(self.value, axis=axis, keepdims=keepdims)
+
+    # --- gradients, for readers from PyTorch ---------------------------------------------
+
+    def backward(self) -> None:
+        """Set `.grad` on every leaf that this number depends on: overwritten, never added to."""
+        if self.size != 1:
+            raise ValueError(f"backward: the Tensor has shape {self.shape}, expected one number; use t.sum().backward(), or vjp")
+        leaves, seen, stack = [], {self.node}, [self.node]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, Leaf):
+                leaves.append(node)
+            elif node.parents is not FREED:  # a freed node is refused below, by the walk
+                new = [p for p in node.parents if p is not None and p not in seen]
+                seen.update(new)
+                stack += new
+        for leaf, g in walk({self.node: np.ones_like(self.value)}, leaves).items():
+            leaf.grad = g
+
+
+core.tensor_class = Tensor
