@@ -6,6 +6,7 @@ the arguments of a call into the array inputs, by position, and the rest, by key
 
 import dis
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ def spelling(function: Callable) -> tuple[list[str], dict[str, Any]]:
 def bind_ufunc(op, args, kwargs):
     """ufunc(*inputs, **kwargs): inputs are positional."""
     if len(args) > op.arity or kwargs.get("out") is not None:
-        raise refuse_out(f"np.{op.name}")
+        raise refuse_out(op.label)
     return args, check_params(op, kwargs) if kwargs else kwargs
 
 
@@ -67,7 +68,7 @@ def bind_function(op, args, kwargs):
         elif name in op.defaults:
             inputs.append(op.defaults[name])
         else:
-            raise TypeError(f"np.{op.name}: the argument {name!r} is missing")
+            raise TypeError(f"{op.label}: the argument {name!r} is missing")
     return inputs, check_params(op, params)
 
 
@@ -84,11 +85,11 @@ def check_params(op, params: dict[str, Any]) -> dict[str, Any]:
         if value is np._NoValue or value is op.defaults.get(name, np._NoValue):
             continue
         if name == "out":
-            raise refuse_out(f"np.{op.name}")
+            raise refuse_out(op.label)
         if hasattr(value, "__array_ufunc__") and not isinstance(value, np.ndarray | np.generic):
-            raise TypeError(f"np.{op.name}: {name}= is a Tensor, but no rule gives it a gradient; pass {name}=t.value, or compute it apart")
+            raise TypeError(f"{op.label}: {name}= is a Tensor, but no rule gives it a gradient; pass {name}=t.value, or compute it apart")
         if name not in op.keywords and name not in STORAGE and not op.any_keyword:
-            raise TypeError(f"np.{op.name}: {name}= has no gradient rule; leave it out or apply it in a step of its own")
+            raise TypeError(f"{op.label}: {name}= has no gradient rule; leave it out or apply it in a step of its own")
         kept[name] = value
     return kept
 
@@ -127,3 +128,18 @@ def map_structure(f: Callable, tree: Any, path: str = "") -> Any:
 def like(original: Sequence, members: list) -> Any:
     """`members` in a sequence of the kind of `original`; named tuples keep their names."""
     return type(original)(*members) if hasattr(original, "_fields") else type(original)(members)
+
+
+def describe(x: Any) -> str:
+    """How an error names what came: the type, and the shape and dtype of an array."""
+    return f"{type(x).__name__} {x.shape} {x.dtype}" if isinstance(x, np.ndarray) else f"{type(x).__name__} {str(x)[:60]}"
+
+
+def label(function: Callable) -> str:
+    """How an error names a function: np.sum, np.linalg.norm, scipy.special.erf, relu."""
+    name = getattr(function, "__name__", str(function))
+    for prefix, module in (("np", np), ("np.linalg", np.linalg), ("np.fft", np.fft)):
+        if getattr(module, name, None) is function:
+            return f"{prefix}.{name}"
+    special = sys.modules.get("scipy.special")
+    return f"scipy.special.{name}" if special is not None and getattr(special, name, None) is function else name

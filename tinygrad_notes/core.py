@@ -7,7 +7,9 @@ NumPy function and NumPy hands the call to us (`__array_ufunc__` of NEP 13 and
 recorded. `walk` goes from results back to inputs and applies the chain rule.
 """
 
+import importlib
 import itertools
+import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from operator import attrgetter
@@ -15,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_notes.binding import map_structure
+from tinygrad_notes.binding import describe, label, map_structure
 
 tick = itertools.count(1).__next__  # one clock orders nodes and updates; atomic under the GIL
 observer: Any = None  # an object with forward(node, inputs, y) and backward(node, i, g); None is off
@@ -84,8 +86,11 @@ class Variable:
 
 
 def no_rule(key: Any) -> Callable:
-    name = f"{key[0].__name__}.{key[1]}" if isinstance(key, tuple) else key.__name__
-    raise TypeError(f"np.{name} is not differentiable here: no rule. Add one block in ops/ (see CONTRIBUTING.md), or pass t.value if you need no gradient")
+    if "scipy.special" in sys.modules and "tinygrad_notes.ops.special" not in sys.modules:
+        importlib.import_module("tinygrad_notes.ops.special")  # its rules are loaded when they can be needed
+        return table.get(key) or no_rule(key)
+    name = f"{label(key[0])}.{key[1]}" if isinstance(key, tuple) else label(key)
+    raise TypeError(f"{name} is not differentiable here: no rule. Add one block in ops/ (see CONTRIBUTING.md), or pass t.value if you need no gradient")
 
 
 tensor_class: type = Variable  # tensor.py puts Tensor here: the one name that core takes from below it
@@ -195,7 +200,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _name(node: Node) -> str:
-    return node.op if isinstance(node.op, str) else f"np.{node.op.name}"
+    return node.op if isinstance(node.op, str) else node.op.label
 
 
 def gradients(loss: Variable, params: Any, *, unused: str = "zeros", create_graph: bool = False, retain_graph: bool = False) -> Any:
@@ -234,8 +239,3 @@ def gradients(loss: Variable, params: Any, *, unused: str = "zeros", create_grap
         return g.copy() if nodes.count(p.node) > 1 else g
 
     return map_structure(give, params)
-
-
-def describe(x: Any) -> str:
-    """How an error names what came: the type, and the shape and dtype of an array."""
-    return f"{type(x).__name__} {x.shape} {x.dtype}" if isinstance(x, np.ndarray) else f"{type(x).__name__} {str(x)[:60]}"

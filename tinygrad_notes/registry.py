@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_notes import core
-from tinygrad_notes.binding import STORAGE, bind_function, bind_ufunc, like, map_structure, reads_of, refuse_out, spelling, stand_in
+from tinygrad_notes.binding import STORAGE, bind_function, bind_ufunc, label, like, map_structure, reads_of, refuse_out, spelling, stand_in
 from tinygrad_notes.core import NO_PARAMS, PICK, Node, Variable, make_tensor, table, walk
 
 registry: list[Any] = []  # every op, composition and kernel: the tests run through it
@@ -35,7 +35,7 @@ class Op:
     def __init__(self, function, rules, forward=None, bind=None, into=None, reads=None, cases=(), domain=None):
         self.function, self.rules, self.into = function, rules, into
         self.cases, self.domain = cases, domain
-        self.name = getattr(function, "__name__", str(function))
+        self.name, self.label = getattr(function, "__name__", str(function)), label(function)
         self.forward = forward or function
         self.bind = bind or (bind_ufunc if isinstance(function, np.ufunc) else bind_function)
         signature = list(inspect.signature(next(filter(None, rules))).parameters.values())
@@ -104,7 +104,7 @@ def apply(op: Op, inputs: Sequence, params: dict[str, Any] = NO_PARAMS) -> Any:
         y = np.asarray(y)  # NumPy returns scalars where an array would have no dimensions
     if y.dtype.kind != "f":
         if y.dtype.kind == "c":
-            raise TypeError(f"np.{op.name}: the result is complex ({y.dtype}), and Tensors are real; pass t.value if you need no gradient")
+            raise TypeError(f"{op.label}: the result is complex ({y.dtype}), and Tensors are real; pass t.value if you need no gradient")
         return y
     node = Node(op, parents, saved, y if keep_y else None, params, y.shape, y.dtype)
     if core.observer is not None:
@@ -143,11 +143,11 @@ class Composition:
 
     def __init__(self, function, body, cases, domain):
         self.function, self.body, self.cases, self.domain = function, body, cases, domain
-        self.name = function.__name__
+        self.name, self.label = function.__name__, label(function)
 
     def __call__(self, *args, **kwargs):
         if kwargs.pop("out", None) is not None:
-            raise refuse_out(f"np.{self.name}")
+            raise refuse_out(self.label)
         return self.body(*args, **kwargs)
 
 
@@ -178,7 +178,7 @@ def refuse(reason: str, *functions: Callable) -> None:
     """Register functions that cannot have a gradient here, each raising with the reason."""
 
     def raise_reason(function, *args, **kwargs):
-        raise TypeError(f"np.{function.__name__} does not take a Tensor: {reason}")
+        raise TypeError(f"{label(function)} does not take a Tensor: {reason}")
 
     for function in functions:
         table[function] = partial(raise_reason, function)
@@ -194,7 +194,8 @@ class Fused:
     into = None
 
     def __init__(self, name, forward, backward, reference, cases, domain):
-        self.name, self.forward, self.backward, self.reference = name, forward, backward, reference
+        self.name = self.label = name
+        self.forward, self.backward, self.reference = forward, backward, reference
         self.cases, self.domain = cases, domain
         self.__name__, self.__doc__ = name, reference.__doc__
 

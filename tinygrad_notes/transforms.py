@@ -1,0 +1,315 @@
+"""Functions of functions: grad, vjp, jvp, hvp, jacobian, hessian, checkpoint, custom_vjp.
+
+Each takes a function of arrays and gives a function of arrays. Inside, every differentiated
+argument becomes a fresh Tensor (a fresh child of it, if it is a Tensor already), so that
+nested transforms never confuse their variables. If the function also reads Tensors from
+outside, the results are Tensors that depend on them; otherwise they are arrays.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial, wraps
+from types import FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+
+from tinygrad_notes.binding import describe, map_structure
+from tinygrad_notes.core import FREED, NO_PARAMS, Node, Variable, rerunning, tick, walk
+from tinygrad_notes.registry import IDENTITY, Op, outputs, plain
+from tinygrad_notes.tensor import Tensor
+
+
+def stop_gradient(x: Any) -> Any:
+    """x as a constant: the array of a Tensor (of each Tensor in lists, tuples, dicts); arrays as they are."""
+    return plain(x)
+
+
+def custom_vjp(f: Callable, *rules: Callable | None) -> Callable:
+    """f, a function of arrays, with gradient rules of its own: one for each argument, or one that returns all.
+
+    A rule is `(g, y, *arguments) -> gradient`, as for every op (see CONTRIBUTING.md). Written with
+    NumPy functions it has gradients itself. Example: a straight-through rounding is
+    `custom_vjp(np.round, lambda g, y, x: g)`.
+    """
+    op = Op(f, rules)
+    return wraps(f)(lambda *args, **kwargs: op(*args, **kwargs))
+
+
+# --- first derivatives --------------------------------------------------------------------
+
+
+class _Run:
+    """One evaluation of f on fresh children of the chosen arguments."""
+
+    def __init__(self, f, args, argnums, kwargs=NO_PARAMS):
+        self.since = tick()
+        self.children = [map_structure(_child, args[i]) for i in argnums]
+        args = list(args)
+        for i, child in zip(argnums, self.children):
+            args[i] = child
+        self.y = f(*args, **kwargs)
+        self.outer = bool(captured(tensors(self.y), self.since))  # does the result depend on Tensors from outside?
+
+    def release(self, y):
+        """y for the caller: Tensors only if they depend on anything from outside."""
+        return y if self.outer else plain(y)
+
+    def pull(self, cotangents: dict[Node, Any], higher: bool, retain: bool = False) -> list:
+        nodes = [t.node for t in tensors(self.children)]
+        found = walk(cotangents, nodes, higher, retain)
+        return [map_structure(lambda t, _: _zeros_unless(found.get(t.node), t), child) for child in self.children]
+
+
+def _child(x, path):
+    return IDENTITY(x) if isinstance(x, Variable) else Tensor(x)
+
+
+def _zeros_unless(g, t):
+    return np.zeros_like(t.value) if g is None else g
+
+
+def tensors(tree: Any) -> list:
+    """The Tensors in nested lists, tuples and dicts."""
+    found: list = []
+    map_structure(lambda x, _: found.append(x) if isinstance(x, Variable) else None, tree)
+    return found
+
+
+def captured(roots: Sequence[Any], since: int) -> list[Node]:
+    """The nodes made before the tick `since` that `roots` depend on directly: what a function took from outside."""
+    seen = {t.node for t in roots}
+    stack, found = list(seen), []
+    while stack:
+        node = stack.pop()
+        if node.order < since:
+            found.append(node)
+        elif node.parents is not FREED:
+            new = {p for p in node.parents if p is not None and p not in seen}
+            seen |= new
+            stack += new
+    return sorted(found, key=lambda node: node.order)
+
+
+def _cotangents(y: Any, g: Any, name: str) -> dict[Node, Any]:
+    """Pair the Tensors of y with the members of g, which has y's structure."""
+    seeds: dict[Node, Any] = {}
+    flat_y, flat_g = [], []
+    map_structure(lambda m, _: flat_y.append(m), y)
+    map_structure(lambda m, _: flat_g.append(m), g)
+    if len(flat_y) != len(flat_g):
+        raise ValueError(f"{name}: {len(flat_g)} vectors came for {len(flat_y)} arrays; give the same structure")
+    for t, v in zip(flat_y, flat_g):
+        v = v if isinstance(v, Variable) else np.asarray(v, getattr(t, "dtype", None))
+        if v.shape != np.shape(t):
+            raise ValueError(f"{name}: a vector has shape {v.shape}, expected {np.shape(t)}, the shape of its array")
+        if isinstance(t, Variable):
+            seeds[t.node] = seeds[t.node] + v if t.node in seeds else v
+    return seeds
+
+
+def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable:
+    """The function that returns (f(...), its gradient in the arguments `argnums`).
+
+    f returns one number, or (number, anything) with has_aux=True. An argument is an array, a
+    number, or nested lists, tuples and dicts of them; its gradient has the same structure.
+    """
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    @wraps(f)
+    def run(*args, **kwargs):
+        if max(numbers) >= len(args):
+            raise TypeError(f"grad: argnums={argnums}, but only {len(args)} positional arguments came; pass the differentiated ones by position")
+        run = _Run(f, args, numbers, kwargs)
+        y = run.y[0] if has_aux else run.y
+        if np.size(y) != 1:
+            raise ValueError(f"grad: the function returned {describe(y)}, expected one number; use vjp or jacobian for more")
+        seeds = {y.node: np.ones_like(y.value)} if isinstance(y, Variable) else {}
+        grads = run.pull(seeds, higher=run.outer)
+        return run.release(run.y), grads[0] if isinstance(argnums, int) else tuple(grads)
+
+    return run
+
+
+def grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable:
+    """The gradient of f, a function that returns one number; with has_aux=True, (gradient, aux). See value_and_grad."""
+    both = value_and_grad(f, argnums, has_aux)
+
+    @wraps(f)
+    def run(*args, **kwargs):
+        y, g = both(*args, **kwargs)
+        return (g, y[1]) if has_aux else g
+
+    return run
+
+
+def vjp(f: Callable, *args: Any) -> tuple[Any, Callable]:
+    """f(*args), and the function that maps a vector v of the shape of f(*args) to v^T J: a tuple, one per argument."""
+    run = _Run(f, args, range(len(args)))
+
+    def pull(v):
+        return tuple(run.pull(_cotangents(run.y, v, "vjp"), run.outer or bool(tensors(v)), retain=True))
+
+    return run.release(run.y), pull
+
+
+def jvp(f: Callable, args: Any, tangents: Any) -> tuple[Any, Any]:
+    """f(*args) and its derivative J v along `tangents`, which has the structure of the tuple `args`.
+
+    Forward mode from the reverse rules: v^T J is linear in v, and its transpose is J.
+    """
+    args, tangents = (args, tangents) if isinstance(args, tuple) else ((args,), (tangents,))
+    run = _Run(f, args, range(len(args)))
+    dummies: list = []
+
+    def dummy(t, _):
+        dummies.append(Tensor(np.zeros_like(t.value)) if isinstance(t, Variable) else None)
+        return dummies[-1] if dummies[-1] is not None else np.zeros_like(t)
+
+    pulled = run.pull(_cotangents(run.y, map_structure(dummy, run.y), "jvp"), higher=True)
+    seeds = _cotangents(pulled, list(tangents), "jvp")
+    higher = run.outer or bool(tensors(tangents))
+    found = walk(seeds, [d.node for d in dummies if d is not None], higher=higher)
+    order = iter(dummies)
+
+    def give(t, _):
+        d = next(order)
+        return np.zeros_like(t) if d is None else _zeros_unless(found.get(d.node), d)
+
+    return run.release(run.y), map_structure(give, run.y)
+
+
+def hvp(f: Callable, args: Any, tangents: Any) -> Any:
+    """The product of the Hessian of f, which returns one number, with `tangents`: reverse over reverse.
+
+    args: the argument, or a tuple of arguments; tangents and the result have its structure.
+    """
+    single = not isinstance(args, tuple)
+    args, tangents = ((args,), (tangents,)) if single else (args, tangents)
+    _, pull = vjp(grad(f, tuple(range(len(args)))), *args)
+    product = pull(tangents)
+    return product[0] if single else product
+
+
+def jacobian(f: Callable, argnum: int = 0) -> Callable:
+    """The function that returns all partial derivatives, in an array of shape f(...).shape + argument.shape."""
+
+    @wraps(f)
+    def run(*args, **kwargs):
+        run = _Run(f, args, (argnum,), kwargs)
+        x, y = run.children[0], run.y
+        if not isinstance(x, Variable) or isinstance(y, tuple | list | dict):
+            raise TypeError("jacobian: the argument and the result must be one array each; use vjp for structures")
+        if not isinstance(y, Variable):
+            return np.zeros(np.shape(y) + x.shape, x.dtype)
+        rows = []
+        for i in range(y.size):
+            unit = np.zeros(y.size, y.dtype)
+            unit[i] = 1
+            rows.append(run.pull({y.node: unit.reshape(y.shape)}, higher=run.outer, retain=True)[0])
+        return np.reshape(np.stack(rows), y.shape + x.shape) if rows else np.zeros(y.shape + x.shape, x.dtype)
+
+    return run
+
+
+def hessian(f: Callable, argnum: int = 0) -> Callable:
+    """The function that returns all second derivatives of f, which returns one number: argument.shape twice."""
+    return jacobian(grad(f, argnum), argnum)
+
+
+# --- checkpoint ----------------------------------------------------------------------------
+
+
+def checkpoint(f: Callable) -> Callable:
+    """f with its inner graph dropped, and computed again when a gradient is asked for.
+
+    Trades one more forward pass for the memory of all that lies between f's inputs and its
+    result (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"). The Tensors that
+    f reaches, as arguments or otherwise, become the inputs of one node. The second run draws
+    the same random numbers (every Generator that f can reach is set back) and leaves the
+    buffers of normalisation layers alone.
+    """
+
+    @wraps(f)
+    def run(*args, **kwargs):
+        generators = generators_in(f, args, kwargs)
+        states = [g.bit_generator.state for g in generators]
+        since = tick()
+        y = f(*args, **kwargs)
+        members = tensors(y)
+        inputs = captured(members, since)
+        if not inputs:
+            return y
+        op = _Recompute(lambda: tensors(f(*args, **kwargs)), list(zip(generators, states)))
+        values = [t.value for t in members]
+        node = Node(op, inputs, (), None, NO_PARAMS, [v.shape for v in values], [v.dtype for v in values])
+        new = iter(outputs(node, values))
+        return map_structure(lambda t, _: next(new) if isinstance(t, Variable) else t, y)
+
+    return run
+
+
+class _Recompute:
+    """The op of a checkpoint's node: run the function again, and walk through the graph of that run."""
+
+    name, label, into = "checkpoint", "checkpoint", None
+
+    def __init__(self, rerun, states):
+        self.rerun, self.states = rerun, states
+
+    def pull(self, node, g, wanted, higher):
+        with _replayed(self.states):
+            y = self.rerun()
+        found = walk(_cotangents(y, g, "checkpoint"), [p for p, want in zip(node.parents, wanted) if want], higher)
+        return [found.get(p) for p in node.parents]
+
+
+@contextmanager
+def _replayed(states) -> Iterator[None]:
+    now = [g.bit_generator.state for g, _ in states]
+    token = rerunning.set(True)
+    try:
+        for g, state in states:
+            g.bit_generator.state = state
+        yield
+    finally:
+        rerunning.reset(token)
+        for (g, _), state in zip(states, now):
+            g.bit_generator.state = state
+
+
+def generators_in(*objects: Any) -> list[np.random.Generator]:
+    """Every random Generator that can be reached: members, attributes, closures, defaults, the globals a function names."""
+    found: list[np.random.Generator] = []
+    seen: set[int] = set()
+    stack = list(objects)
+    while stack:
+        x = stack.pop()
+        if id(x) in seen or isinstance(x, type | np.ndarray | Variable | str | int | float):
+            continue
+        seen.add(id(x))
+        if isinstance(x, np.random.Generator):
+            found.append(x)
+        elif isinstance(x, dict):
+            stack += x.values()
+        elif isinstance(x, list | tuple | set):
+            stack += x
+        elif isinstance(x, MethodType):
+            stack += (x.__self__, x.__func__)
+        elif isinstance(x, partial):
+            stack += (x.func, x.args, x.keywords)
+        elif isinstance(x, FunctionType):
+            cells = [cell.cell_contents for cell in x.__closure__ or () if _filled(cell)]
+            named = [x.__globals__[name] for name in x.__code__.co_names if name in x.__globals__]
+            stack += [*cells, *named, x.__defaults__, x.__kwdefaults__]
+        elif hasattr(x, "__dict__") and not hasattr(x, "__spec__"):  # an object, but not a module
+            stack += [vars(x), type(x).__call__] if hasattr(type(x), "__call__") else [vars(x)]
+    return found
+
+
+def _filled(cell) -> bool:
+    try:
+        cell.cell_contents
+    except ValueError:
+        return False
+    return True
