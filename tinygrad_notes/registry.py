@@ -41,7 +41,9 @@ class Op:
         signature = list(inspect.signature(next(filter(None, rules))).parameters.values())
         self.arity = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature[2:])
         self.variadic = signature[2].kind is inspect.Parameter.VAR_POSITIONAL
-        self.joint = self.variadic or len(rules) < self.arity
+        self.joint = self.variadic or (len(rules) == 1 and self.arity > 1)
+        if not self.joint and len(rules) != self.arity:
+            raise TypeError(f"op {self.label}: {len(rules)} rules for {self.arity} inputs; give each a rule or None, or one rule that returns all gradients")
         self.keywords = {p.name for p in signature if p.kind is p.KEYWORD_ONLY}
         self.any_keyword = signature[-1].kind is inspect.Parameter.VAR_KEYWORD
         self.names, self.defaults = spelling(function)
