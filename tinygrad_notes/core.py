@@ -57,6 +57,7 @@ class Leaf(Node):
     """The node of a variable that no operation made."""
 
     __slots__ = ("grad", "name", "version")
+    last_touch = 0  # the newest version of all leaves: graphs made since then cannot be stale
 
     def __init__(self, shape, dtype, name=None):
         super().__init__(None, (), (), None, NO_PARAMS, shape, dtype)
@@ -64,7 +65,7 @@ class Leaf(Node):
 
     def touch(self) -> None:
         """Record that the value was changed in place: every graph made before now is stale."""
-        self.version = tick()
+        self.version = Leaf.last_touch = tick()
 
     def __repr__(self) -> str:
         return f"{self.name or 'an unnamed leaf'} {self.shape} {self.dtype}"
@@ -109,13 +110,12 @@ def make_tensor(value: Any, node: Node) -> Any:
 
 def path_between(roots: Iterable[Node], targets: set[Node]) -> list[Node]:
     """The nodes on a path from a root to a target, oldest first. Targets are never passed."""
-    oldest = min((target.order for target in targets), default=0)
+    oldest = min([target.order for target in targets], default=0)
     seen = set(roots)
-    stack, found = list(seen), []
+    stack, found = [root for root in seen if root not in targets], []
+    seen |= targets
     while stack:  # no recursion: a chain of 100,000 ops is as good as one of ten
         node = stack.pop()
-        if node in targets:
-            continue
         found.append(node)
         if node.parents is FREED:
             raise RuntimeError(f"the graph was freed by an earlier walk (at {_name(node)} {node.shape}); compute the loss again, or pass retain_graph=True to the first walk")
@@ -129,6 +129,8 @@ def path_between(roots: Iterable[Node], targets: set[Node]) -> list[Node]:
         if not on_path.isdisjoint(node.parents):
             on_path.add(node)
             path.append(node)
+    if path and path[0].order < Leaf.last_touch:
+        for node in path:
             for parent in node.parents:
                 if parent is not None and parent.version > node.order:
                     raise RuntimeError(f"stale graph: {parent!r} was updated after {_name(node)} {node.shape} read it; compute the loss again after each update")
@@ -175,16 +177,14 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
                     d = unbroadcast(d, parent.shape)
                 if d.dtype != parent.dtype:
                     d = d.astype(parent.dtype)
-                have = grads.get(parent)
-                if have is None:
+                if parent not in grads:
                     grads[parent] = d
-                    if d is not g and type(d) is np.ndarray and d.base is None and not any(d is other for other in pulled[:i]):
+                    if d is not g and type(d) is np.ndarray and d.base is None:
                         owned.add(parent)
                 elif parent in owned and not higher:
-                    have += d
-                    grads[parent] = have  # a new object where NumPy made a scalar of an array without dimensions
+                    grads[parent] += d
                 else:
-                    grads[parent] = have + d
+                    grads[parent] = grads[parent] + d
                     owned.add(parent)
         if not retain:
             node.parents = FREED

@@ -1,0 +1,59 @@
+# Works with GNU make and any POSIX sh. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+# Warnings of pip about its indexes are not ours; its errors are shown. The package itself needs no network.
+PIP := $(RUN) -m pip install -qq --disable-pip-version-check --no-input
+WORKERS ?= 2
+QUICK ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test smoke nightly parity lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/installed-test ## install into .venv and train a small language model (QUICK=1: only its mechanics)
+	$(RUN) -m walkthroughs language/gpt $(if $(QUICK),--quick)
+
+test: $(VENV)/installed-test ## install into .venv and run the whole suite
+	$(RUN) -m pytest -n $(WORKERS)
+
+smoke: $(VENV)/installed-test ## the tests that take less than ten seconds
+	$(RUN) -m pytest tests/test_smoke.py tests/test_layers.py
+
+nightly: $(VENV)/installed-test ## the whole suite with ten times more drawn examples, each night others
+	HYPOTHESIS_PROFILE=nightly $(RUN) -m pytest -n $(WORKERS)
+
+parity: $(VENV)/installed-parity ## install PyTorch into .venv and compare with it
+	$(RUN) -m pytest tests/parity
+
+lint: $(VENV)/installed-dev ## style, formatting, types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright --pythonpath $(RUN)
+
+format: $(VENV)/installed-dev ## sort the imports and format the code
+	$(RUN) -m ruff check --select I --fix .
+	$(RUN) -m ruff format .
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp says that its extras are installed; a change of pyproject.toml installs them again.
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "make: $(PYTHON) is missing or older than Python 3.11; name another one: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed-test: EXTRAS := test,walkthroughs,fast
+$(VENV)/installed-parity: EXTRAS := test,walkthroughs,fast,parity
+$(VENV)/installed-dev: EXTRAS := dev
+$(VENV)/installed-%: $(VENV)/created pyproject.toml
+	@echo "installing tinygrad_notes[$(EXTRAS)] into $(VENV)"
+	@$(PIP) -e ".[$(EXTRAS)]"
+	@touch $@

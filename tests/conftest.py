@@ -1,0 +1,9 @@
+"""Hypothesis: the same examples every time by default; ten times more at night, drawn anew."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("default", derandomize=True, deadline=None)
+settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

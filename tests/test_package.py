@@ -1,0 +1,150 @@
+"""What importing the package loads, what it needs, and what it says when an extra is missing."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import tinygrad_notes
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def run(code):
+    """What a fresh Python prints, as JSON, with warnings as errors."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+    return json.loads(done.stdout)
+
+
+def test_importing_loads_numpy_and_the_standard_library_only():
+    code = """
+import json, sys
+before = set(sys.modules)
+import tinygrad_notes
+roots = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(json.dumps(sorted(roots - set(sys.stdlib_module_names))))
+"""
+    # (a compiled extension of NumPy may register modules of its own, named after its compiler)
+    assert [name for name in run(code) if "cython" not in name.lower()] == ["numpy", "tinygrad_notes"]
+
+
+def test_importing_is_silent_and_starts_no_thread():
+    code = "import json, threading, tinygrad_notes; print(json.dumps(threading.active_count()))"
+    assert run(code) == 1
+
+
+def test_all_names_exist():
+    assert len(set(tinygrad_notes.__all__)) == len(tinygrad_notes.__all__)
+    for name in tinygrad_notes.__all__:
+        assert getattr(tinygrad_notes, name) is not None
+
+
+def test_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", tinygrad_notes.__version__)
+    assert "version" in PROJECT["dynamic"]
+
+
+def test_declares_types():
+    assert (ROOT / "tinygrad_notes" / "py.typed").exists()
+
+
+def test_every_package_folder_has_an_init():
+    """The build finds packages by it: a folder without one would be missing from a wheel."""
+    folders = {path.parent for path in (ROOT / "tinygrad_notes").rglob("*.py")}
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+
+
+# --- extras ----------------------------------------------------------------------------------
+
+
+def extras():
+    """Each package that an extra installs -> the names of these extras."""
+    found = {}
+    for extra, requirements in PROJECT["optional-dependencies"].items():
+        for requirement in requirements:
+            found.setdefault(re.split(r"[<>=\[]", requirement)[0], set()).add(extra)
+    return found
+
+
+def foreign_imports(path):
+    """(node, root name, the ancestors of the node) for each import of what is not always there."""
+    always = {"numpy", "scipy", "tinygrad_notes", *sys.stdlib_module_names}
+
+    def visit(node, above):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
+            for root in {name.partition(".")[0] for name in names} - always:
+                yield node, root, above
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, [*above, node])
+
+    return visit(ast.parse(path.read_text(encoding="utf-8")), [])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tinygrad_notes").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_missing_extra_is_told_with_the_command_that_installs_it(path):
+    for node, root, above in foreign_imports(path):
+        assert root in extras(), f"line {node.lineno}: {root} is in no extra of pyproject.toml"
+        guards = [n for n in above if isinstance(n, ast.Try)]
+        assert guards, f"line {node.lineno}: import {root} inside try:, with a sentence that names the extra"
+        sentences = [n.value for handler in guards[-1].handlers for n in ast.walk(handler) if isinstance(n, ast.Constant)]
+        commands = [f'pip install "tinygrad_notes[{extra}]"' for extra in extras()[root]]
+        assert any(command in str(s) for s in sentences for command in commands), f"line {node.lineno}: say {' or '.join(commands)}"
+
+
+def test_runtime_needs_nothing_but_numpy_and_scipy():
+    assert {re.split(r"[<>=]", requirement)[0] for requirement in PROJECT["dependencies"]} == {"numpy", "scipy"}
+
+
+# --- the launcher of the walkthroughs ----------------------------------------------------------
+
+
+def launch(*args):
+    command = [sys.executable, "-W", "error", "-m", "walkthroughs", *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=os.environ | {"MPLBACKEND": "Agg"})
+
+
+def test_walkthroughs_are_listed():
+    listed = launch()
+    assert listed.returncode == 0, listed.stderr
+    scripts = sorted((ROOT / "walkthroughs").glob("*/[a-z]*.py"))
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == [
+        p.relative_to(ROOT / "walkthroughs").with_suffix("").as_posix() for p in scripts
+    ]
+
+
+def test_an_unknown_walkthrough_is_refused_in_one_line():
+    refused = launch("language/no-such-thing", "--quick")
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert "language/no-such-thing" in refused.stderr
+
+
+# --- the documents -----------------------------------------------------------------------------
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+EXAMPLES = [
+    (path, i, code)
+    for path in DOCUMENTS
+    for i, code in enumerate(re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S))
+]
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=f"{path.name}-{i}") for path, i, code in EXAMPLES if "\nimport" in code])
+def test_examples_run(code):
+    """Every block of Python that imports something is a program."""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True, timeout=120, env=os.environ | {"MPLBACKEND": "Agg"})
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert not missing

@@ -1,0 +1,199 @@
+"""Nonlinearities: what a neuron does with its sum, and how scores become probabilities.
+
+Each takes a Tensor or an array of floats of any shape and returns the same shape and dtype.
+"""
+
+import math
+
+import numpy as np
+
+from tinygrad_notes.functional.define import differentiable
+
+ANY = [((3, 4),), ((),)]
+
+
+# --- piecewise linear and exponential -----------------------------------------------------
+
+
+@differentiable(lambda g, y, x: g * (y > 0), cases=ANY)
+def relu(x):
+    """max(x, 0), with gradient 0 at 0 (Nair and Hinton, 2010)."""
+    return np.maximum(x, 0)
+
+
+@differentiable(lambda g, y, x, *, slope=0.01: slope * g + (1 - slope) * g * (x > 0), cases=[*ANY, ((3, 4), {"slope": 0.2})])
+def leaky_relu(x, slope=0.01):
+    """x where x > 0, else slope * x; the gradient at 0 is the slope (Maas et al., 2013)."""
+    return np.maximum(x, 0) + slope * np.minimum(x, 0)
+
+
+@differentiable(
+    lambda g, y, x, *, alpha=1.0: g * ((x > 0) + alpha * np.exp(np.minimum(x, 0)) * (x <= 0)),
+    cases=[*ANY, ((3, 4), {"alpha": 0.5})],
+)
+def elu(x, alpha=1.0):
+    """x where x > 0, else alpha * (e^x - 1) (Clevert et al., 2015)."""
+    return np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0))
+
+
+# --- the logistic family --------------------------------------------------------------------
+
+
+@differentiable(lambda g, y, x: g * y * (1 - y), cases=ANY)
+def sigmoid(x):
+    """1 / (1 + e^-x), to full relative precision for negative x and without overflow."""
+    with np.errstate(over="ignore"):  # e^-x = inf gives the right limit, 0
+        return 1 / (1 + np.exp(-x))
+
+
+@differentiable(lambda g, y, x: g * sigmoid(x), cases=ANY)
+def softplus(x):
+    """log(1 + e^x), stable for every x: the integral of the sigmoid, a smooth relu."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def log_sigmoid(x):
+    """log(sigmoid(x)) = -softplus(-x), finite for every finite x."""
+    return -softplus(-x)
+
+
+def silu_rule(g, y, x):
+    s = sigmoid(x)
+    return g * (s + y * (1 - s))
+
+
+@differentiable(silu_rule, cases=ANY)
+def silu(x):
+    """x * sigmoid(x): swish with beta = 1 (Elfwing et al., 2017; Ramachandran et al., 2017)."""
+    return x * sigmoid(x)
+
+
+def swish(x, beta):
+    """x * sigmoid(beta * x) (Ramachandran et al., 2017); beta a number, or learnable: any shape that broadcasts."""
+    return x * sigmoid(beta * x)
+
+
+# --- the Gaussian family --------------------------------------------------------------------
+
+
+@differentiable(lambda g, y, x: g * np.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi)), cases=ANY)
+def normal_cdf(x):
+    """The probability that a standard normal variable is below x: (1 + erf(x / sqrt(2))) / 2."""
+    from scipy.special import erf  # scipy.special takes a while to load, and not every program needs it
+
+    return 0.5 * (1 + erf(x * math.sqrt(0.5)))
+
+
+@differentiable(lambda g, y, x: g * (normal_cdf(x) + x * np.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))), cases=ANY)
+def gelu(x):
+    """x * normal_cdf(x), exact (Hendrycks and Gimpel, 2016): BERT, ViT. See `gelu_tanh` for GPT-2's."""
+    return x * normal_cdf(x)
+
+
+GELU_SLOPE, GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
+
+
+def gelu_tanh_rule(g, y, x):
+    square = x * x
+    t = np.tanh(x * (GELU_SLOPE + GELU_SLOPE * GELU_CUBIC * square))
+    slope = GELU_SLOPE + 3 * GELU_SLOPE * GELU_CUBIC * square  # of the tanh's argument
+    return g * (0.5 * (1 + t) * (1 + x * slope * (1 - t)))  # as 1 - t^2 = (1 + t)(1 - t)
+
+
+@differentiable(gelu_tanh_rule, cases=ANY)
+def gelu_tanh(x):
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): within 5e-4 of `gelu` (Hendrycks and Gimpel, 2016); GPT-2's."""
+    return 0.5 * x * (1 + np.tanh(x * (GELU_SLOPE + GELU_SLOPE * GELU_CUBIC * (x * x))))
+
+
+# --- gated linear units: half of the channels decides how much of the other half passes ------
+
+
+def halves(name, x):
+    """The two halves of the last axis: values and gates."""
+    C = x.shape[-1]
+    if C % 2:
+        raise ValueError(f"{name}: the last axis of x {x.shape} has odd length {C}, expected an even one: values, then gates")
+    return x[..., : C // 2], x[..., C // 2 :]
+
+
+def glu(x):
+    """a * sigmoid(b) for (..., 2C) -> (..., C), x = (a, b) (Dauphin et al., 2016)."""
+    a, b = halves("glu", x)
+    return a * sigmoid(b)
+
+
+def swiglu(x):
+    """a * silu(b) for (..., 2C) -> (..., C), x = (a, b) (Shazeer, 2020)."""
+    a, b = halves("swiglu", x)
+    return a * silu(b)
+
+
+def geglu(x):
+    """a * gelu(b) for (..., 2C) -> (..., C), x = (a, b) (Shazeer, 2020)."""
+    a, b = halves("geglu", x)
+    return a * gelu(b)
+
+
+# --- scores to probabilities ------------------------------------------------------------------
+
+
+def check_scores(name, x):
+    if x.dtype.kind != "f" or x.ndim == 0:
+        raise TypeError(f"{name}: x is {x.dtype} {x.shape}, expected floats with at least one axis; convert with x.astype(np.float32)")
+
+
+def shifted(x, axis):
+    """x minus its largest member along the axis, and that member; where all are -inf, they stay -inf."""
+    largest = x.max(axis=axis, keepdims=True, initial=np.finfo(x.dtype).min)
+    return x - largest, largest
+
+
+SCORES = [((3, 4),), ((2, 3, 4), {"axis": 1}), ((2, 3, 4), {"axis": (0, -1)}), ((4,), {"axis": None})]
+
+
+@differentiable(lambda g, y, x, *, axis=-1: y * (g - (g * y).sum(axis=axis, keepdims=True)), cases=SCORES)
+def softmax(x, axis=-1):
+    """e^x / sum(e^x) along an axis (or several, or None for all): positive, with sum 1.
+
+    Entries of -inf are masked: they get probability 0, and an all -inf row is all zeros with zero gradient.
+    """
+    check_scores("softmax", x)
+    e, _ = shifted(x, axis)
+    np.exp(e, out=e)
+    e /= np.maximum(e.sum(axis=axis, keepdims=True), 1)  # the sum is at least e^0 = 1, or 0 where all are masked
+    return e
+
+
+@differentiable(
+    # The last factor: a masked entry has no gradient.
+    lambda g, y, x, *, axis=-1: (g - np.exp(y) * g.sum(axis=axis, keepdims=True)) * (y > -np.inf),
+    cases=SCORES,
+)
+def log_softmax(x, axis=-1):
+    """log(softmax(x)) along an axis without cancellation; -inf with zero gradient where x is -inf."""
+    check_scores("log_softmax", x)
+    y, _ = shifted(x, axis)
+    y -= np.log(np.maximum(np.exp(y).sum(axis=axis, keepdims=True), 1))
+    return y
+
+
+def logsumexp_rule(g, y, x, *, axis=-1, keepdims=False):
+    if not keepdims:
+        once = tuple(range(x.ndim)) if axis is None else axis
+        g, y = np.expand_dims(g, once), np.expand_dims(y, once)
+    return g * np.exp(x - np.maximum(y, np.finfo(x.dtype).min))  # -inf - -inf would be nan
+
+
+@differentiable(logsumexp_rule, cases=[*SCORES, ((3, 4), {"keepdims": True}), ((3, 4), {"axis": 0, "keepdims": True})])
+def logsumexp(x, axis=-1, keepdims=False):
+    """log(sum(e^x)) along an axis (or several, or None for all): a smooth maximum, whose gradient is the softmax.
+
+    -inf, with zero gradient, where all entries are -inf; inf where one is.
+    """
+    check_scores("logsumexp", x)
+    limits = np.finfo(x.dtype)
+    largest = np.clip(x.max(axis=axis, keepdims=True, initial=limits.min), None, limits.max)
+    with np.errstate(divide="ignore"):  # log(0) = -inf is the value of an empty sum
+        y = np.log(np.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
+    return y if keepdims else np.squeeze(y, axis=axis)

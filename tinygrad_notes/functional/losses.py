@@ -1,0 +1,176 @@
+"""How wrong a prediction is, as one number to be made small.
+
+`reduction` is "mean" over all elements (or targets), "sum", or "none". Definitions follow PyTorch.
+"""
+
+import numpy as np
+
+from tinygrad_notes.functional.activations import shifted, softmax, softplus
+from tinygrad_notes.functional.define import differentiable
+from tinygrad_notes.functional.projections import one_hot
+
+
+def reduce(name, losses, reduction):
+    if reduction == "mean":
+        return losses.mean()
+    if reduction == "sum":
+        return losses.sum()
+    if reduction == "none":
+        return losses
+    raise ValueError(f"{name}: reduction={reduction!r}, expected 'mean', 'sum' or 'none'")
+
+
+# --- regression -----------------------------------------------------------------------------
+
+
+def difference(name, x, target):
+    if x.shape != target.shape:  # (N, 1) - (N,) would be (N, N): a classical silent mistake
+        raise ValueError(f"{name}: x {x.shape} and target {target.shape} differ in shape; reshape one, or broadcast it on purpose")
+    return x - target
+
+
+def mse(x, target, reduction="mean"):
+    """(x - target)^2."""
+    return reduce("mse", np.square(difference("mse", x, target)), reduction)
+
+
+def l1(x, target, reduction="mean"):
+    """|x - target|, with gradient 0 where they are equal."""
+    return reduce("l1", np.abs(difference("l1", x, target)), reduction)
+
+
+def huber(x, target, delta=1.0, reduction="mean"):
+    """d^2 / 2 for |d| <= delta, else delta * (|d| - delta / 2), d = x - target (Huber, 1964)."""
+    d = difference("huber", x, target)
+    near = np.clip(d, -delta, delta)
+    return reduce("huber", near * (d - 0.5 * near), reduction)
+
+
+# --- distributions ----------------------------------------------------------------------------
+
+
+def binary_cross_entropy_with_logits(x, target, weight=None, pos_weight=None, reduction="mean"):
+    """-target log s - (1 - target) log(1 - s) with s = sigmoid(x), stable for every x.
+
+    x, target the same shape, targets in [0, 1]; weight (broadcast) scales each element's loss;
+    pos_weight (broadcast, e.g. one per class) scales its first term.
+    """
+    difference("binary_cross_entropy_with_logits", x, target)
+    if pos_weight is None:
+        losses = softplus(x) - x * target
+    else:
+        losses = (1 - target) * x + (1 + (pos_weight - 1) * target) * softplus(-x)
+    return reduce("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
+
+
+def kl_div(log_q, p, reduction="mean"):
+    """p (log p - log_q), the Kullback-Leibler divergence of q from p; 0 where p is 0.
+
+    log_q: log-probabilities of the model; p: probabilities of the same shape. "mean" divides by the
+    number of elements, as PyTorch does; "batchmean", by the length of the first axis, is the
+    divergence of the mathematical definition.
+    """
+    difference("kl_div", log_q, p)
+    losses = p * (np.log(np.where(p > 0, p, 1)) - log_q)
+    return losses.sum() / len(losses) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
+
+
+# --- classification -----------------------------------------------------------------------------
+
+
+def check_targets(name, x, targets, weight, ignore_index):
+    """targets: integers below C, one for each row of x (..., C), or ignore_index. Returns them as an array."""
+    targets = np.asarray(targets)
+    if x.dtype.kind != "f" or x.ndim == 0:
+        raise TypeError(f"{name}: x is {x.dtype} {x.shape}, expected floats (..., C); convert with x.astype(np.float32)")
+    C = x.shape[-1]
+    if targets.dtype.kind not in "iu":
+        raise TypeError(f"{name}: targets are {targets.dtype} {targets.shape}, expected integers below {C}; for soft targets write -(p * log_softmax(x)).sum(-1)")
+    if targets.shape != x.shape[:-1]:
+        raise ValueError(f"{name}: x {x.shape} needs targets of shape {x.shape[:-1]}, got {targets.shape}; classes stand on the last axis")
+    wrong = ((targets < 0) | (targets >= C)) & (targets != ignore_index)
+    if wrong.any():
+        raise IndexError(f"{name}: target {targets[wrong][0]} is not in 0..{C - 1}, the classes of x {x.shape}; mark what shall not count with ignore_index={ignore_index}")
+    if weight is not None and weight.shape != (C,):
+        raise ValueError(f"{name}: weight is {weight.shape}, expected ({C},), one number for each class of x {x.shape}")
+    return targets
+
+
+def weigh(x, targets, weight, ignore_index):
+    """For each of the n rows of x: its target (0 where ignored), whether it counts, and its weight."""
+    targets = targets.reshape(-1)
+    counted = targets != ignore_index
+    targets = targets * counted
+    counted = counted.astype(x.dtype)
+    return targets, counted, counted if weight is None else counted * weight.astype(x.dtype)[targets]
+
+
+def reduce_rows(name, losses, weights, reduction, shape):
+    """As `reduce`, for losses (n,) that carry their weights: "mean" divides by the sum of these."""
+    if reduction != "mean":
+        return reduce(name, losses.reshape(shape), reduction)
+    total = weights.sum()
+    if total == 0:
+        raise ValueError(f"{name}: all {weights.size} targets are ignored or weigh 0, so there is no mean; skip this batch, or use reduction='sum'")
+    return losses.sum() / total
+
+
+def row_losses_rule(g, y, x, *, targets, counted, weights, smooth=None):
+    p = softmax(x)
+    gx = (p - one_hot(targets, x.shape[-1], x.dtype)) * (g * weights)[:, None]
+    if smooth is not None:
+        gx = gx + (p * smooth.sum() - smooth) * (g * counted)[:, None]
+    return gx
+
+
+ROWS = {"targets": np.array([0, 3, 3]), "counted": np.array([1.0, 0.0, 1.0]), "weights": np.array([0.5, 0.0, 2.0])}
+
+
+@differentiable(row_losses_rule, cases=[((3, 4), ROWS), ((3, 4), ROWS | {"smooth": np.array([0.1, 0.2, 0.0, 0.3])})])
+def row_losses(x, *, targets, counted, weights, smooth=None):
+    """weights * -log p[target] + counted * sum(smooth * -log p), p = softmax(x), for each row of x (n, C)."""
+    x, _ = shifted(x, -1)
+    total = np.log(np.exp(x).sum(axis=-1))
+    losses = weights * (total - x[np.arange(len(x)), targets])
+    if smooth is not None:
+        losses += counted * (total * smooth.sum() - x @ smooth)
+    return losses
+
+
+def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"):
+    """-log softmax(x)[target], in nats: the surprise at the right class.
+
+    x (..., C) logits; targets (...) integers below C, or ignore_index where there is nothing to
+    learn; weight (C,) array, the weight of each class. label_smoothing e gives every class e / C of
+    the target and the right one the rest (Szegedy et al., 2015). "mean" divides by the summed
+    weights of the targets that count; it raises where there is none.
+    """
+    targets = check_targets("cross_entropy", x, targets, weight, ignore_index)
+    C = x.shape[-1]
+    t, counted, weights = weigh(x, targets, weight, ignore_index)
+    smooth = None
+    if label_smoothing:
+        smooth = np.full(C, label_smoothing / C, x.dtype) if weight is None else (weight * (label_smoothing / C)).astype(x.dtype)
+    losses = row_losses(x.reshape(-1, C), targets=t, counted=counted, weights=weights * (1 - label_smoothing), smooth=smooth)
+    return reduce_rows("cross_entropy", losses, weights, reduction, targets.shape)
+
+
+def nll(log_p, targets, *, weight=None, ignore_index=-100, reduction="mean"):
+    """-log_p[target] for log-probabilities log_p (..., C); the rest as in `cross_entropy`."""
+    targets = check_targets("nll", log_p, targets, weight, ignore_index)
+    t, _, weights = weigh(log_p, targets, weight, ignore_index)
+    losses = -weights * log_p.reshape(-1, log_p.shape[-1])[np.arange(t.size), t]
+    return reduce_rows("nll", losses, weights, reduction, targets.shape)
+
+
+# --- directions -----------------------------------------------------------------------------------
+
+
+def normalize(x, axis=-1, eps=1e-12):
+    """x / max(|x|, eps) along an axis: directions of length 1; a zero vector stays zero."""
+    return x / np.sqrt(np.maximum(np.sum(x * x, axis=axis, keepdims=True), eps * eps))
+
+
+def cosine_similarity(a, b, axis=-1, eps=1e-8):
+    """The cosine of the angle between a and b along an axis, 0 where one is zero; shapes broadcast."""
+    return np.sum(normalize(a, axis, eps) * normalize(b, axis, eps), axis=axis)

@@ -1,0 +1,136 @@
+"""Normalisation: give activations mean 0 and size 1, then let the model scale and shift them.
+
+All but `rms_norm` are one function, `standardise`, over different axes.
+"""
+
+import numpy as np
+
+from tinygrad_notes.functional.define import differentiable
+from tinygrad_notes.transforms import stop_gradient
+
+
+def mean(x, axes):
+    """The mean over several axes, kept with length 1."""
+    total = x.sum(axis=axes, keepdims=True)
+    return total * (total.size / x.size)
+
+
+def standardise_rule(g, y, x, weight, bias, *, axes, eps):
+    centred = x - mean(x, axes)
+    r = 1 / np.sqrt(mean(centred * centred, axes) + eps)  # one over the standard deviation
+    z = centred * r
+    gz = g if weight is None else g * weight
+    # mean and r depend on x as well: what moves all of z together, or along z, has no effect.
+    gx = r * (gz - mean(gz, axes) - z * mean(gz * z, axes))
+    return gx, None if weight is None else g * z, g
+
+
+AFFINE = {"axes": (-1,), "eps": 1e-5}
+
+
+@differentiable(
+    standardise_rule,
+    cases=[
+        ((3, 4), None, None, AFFINE),
+        ((3, 4), (4,), None, AFFINE),
+        ((2, 3, 4), (4,), (4,), AFFINE),
+        ((2, 3, 4), (3, 1), (3, 1), {"axes": (0, 2), "eps": 0.1}),
+    ],
+)
+def standardise(x, weight, bias, *, axes, eps):
+    """(x - mean) / sqrt(var + eps) * weight + bias, mean and variance (divided by n) over the axes."""
+    centred = x - mean(x, axes)
+    y = centred * (1 / np.sqrt(mean(centred * centred, axes) + eps))
+    if weight is not None:
+        y *= weight
+    if bias is not None:
+        y += bias
+    return y
+
+
+def channels(name, x):
+    if x.ndim < 2:
+        raise ValueError(f"{name}: x {x.shape} has no channel axis; expected (N, C, ...)")
+    return x.shape[1]
+
+
+def check_affine(name, x, C, **vectors):
+    """Weights and biases have one number per channel."""
+    for label, v in vectors.items():
+        if v is not None and v.shape != (C,):
+            raise ValueError(f"{name}: x {x.shape} has {C} channels but {label} is {v.shape}; expected ({C},)")
+
+
+def layer_norm(x, weight=None, bias=None, eps=1e-5):
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al., 2016).
+
+    x (..., C); weight, bias (C,) or None. The same for every a > 0 and c: layer_norm(a x + c), as eps goes to 0.
+    """
+    check_affine("layer_norm", x, x.shape[-1], weight=weight, bias=bias)
+    return standardise(x, weight, bias, axes=(-1,), eps=eps)
+
+
+def rms_norm_rule(g, y, x, weight, *, eps):
+    r = 1 / np.sqrt(mean(x * x, -1) + eps)
+    gz = g if weight is None else g * weight
+    gx = r * (gz - x * (r * r * mean(gz * x, -1)))
+    return gx, None if weight is None else g * (x * r)
+
+
+@differentiable(rms_norm_rule, cases=[((3, 4), None, {"eps": 1e-6}), ((2, 3, 4), (4,), {"eps": 0.1})])
+def root_mean_square(x, weight, *, eps):
+    y = x * (1 / np.sqrt(mean(x * x, -1) + eps))
+    if weight is not None:
+        y *= weight
+    return y
+
+
+def rms_norm(x, weight=None, eps=1e-6):
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich, 2019): LLaMA, T5.
+
+    x (..., C); weight (C,) or None.
+    """
+    check_affine("rms_norm", x, x.shape[-1], weight=weight)
+    return root_mean_square(x, weight, eps=eps)
+
+
+def batch_norm(x, weight, bias, running_mean, running_var, *, train, momentum=0.1, eps=1e-5):
+    """Standardise each channel over the batch and all positions (Ioffe and Szegedy, 2015).
+
+    x (N, C, ...); weight, bias (C,) or None; running_mean, running_var (C,) arrays.
+    train=True uses the statistics of this batch and moves the running ones by `momentum` towards
+    them (the running variance is the unbiased one); train=False uses the running ones.
+    Returns (y, running_mean, running_var); the running statistics given are left as they are.
+    """
+    C = channels("batch_norm", x)
+    check_affine("batch_norm", x, C, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    column = (C, *(1 for _ in x.shape[2:]))
+    weight = None if weight is None else weight.reshape(column)
+    bias = None if bias is None else bias.reshape(column)
+    if not train:
+        scale = 1 / np.sqrt(running_var.reshape(column) + eps)
+        y = (x - running_mean.reshape(column)) * (scale if weight is None else scale * weight)
+        return y if bias is None else y + bias, running_mean, running_var
+    axes = (0, *range(2, x.ndim))
+    n = x.size // C
+    batch = stop_gradient(x)
+    new_mean = running_mean + momentum * (batch.mean(axis=axes) - running_mean)
+    new_var = running_var + momentum * (batch.var(axis=axes) * (n / max(n - 1, 1)) - running_var)
+    return standardise(x, weight, bias, axes=axes, eps=eps), new_mean, new_var
+
+
+def group_norm(x, groups, weight=None, bias=None, eps=1e-5):
+    """Standardise each sample over groups of neighbouring channels and all positions (Wu and He, 2018).
+
+    x (N, C, ...) with C a multiple of `groups`; weight, bias (C,) or None. groups=1 normalises a
+    sample as a whole, groups=C each channel by itself ("instance norm").
+    """
+    C = channels("group_norm", x)
+    if C % groups:
+        raise ValueError(f"group_norm: {C} channels do not divide into {groups} groups; x {x.shape}")
+    check_affine("group_norm", x, C, weight=weight, bias=bias)
+    column = (groups, C // groups, 1)
+    weight = None if weight is None else weight.reshape(column)
+    bias = None if bias is None else bias.reshape(column)
+    y = standardise(x.reshape(len(x), *column[:2], -1), weight, bias, axes=(-2, -1), eps=eps)
+    return y.reshape(x.shape)

@@ -1,0 +1,16 @@
+"""Noise that keeps a model from relying on any one unit."""
+
+import numpy as np
+
+
+def dropout(x, p, rng=None):
+    """Each element becomes 0 with probability p; the others are divided by 1 - p, so that the mean stays.
+
+    rng: a numpy Generator, or None for no dropout: inference (Srivastava et al., 2014).
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p is {p}, expected a probability between 0 and 1")
+    if rng is None or p == 0:
+        return x
+    kept = rng.random(x.shape, np.float32) >= p
+    return x * np.multiply(kept, 1 / (1 - p) if p < 1 else 0, dtype=x.dtype)

@@ -1,0 +1,34 @@
+"""From logits to tokens."""
+
+import numpy as np
+
+from tinygrad_notes.functional.activations import softmax
+
+
+def sample(logits, rng: np.random.Generator | None, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None):
+    """One token per row of logits (B, V): ids (B,) int64. With rng=None the most likely one (greedy).
+
+    temperature divides the logits. top_k keeps the k most likely tokens (Fan et al. 2018); top_p then
+    keeps the fewest most likely ones whose probabilities reach p (Holtzman et al. 2019, "nucleus").
+    """
+    if temperature <= 0:
+        raise ValueError(f"sample: temperature is {temperature}, expected more than 0; for the most likely token pass rng=None")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"sample: top_k is {top_k}, expected at least 1, or None for all tokens")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"sample: top_p is {top_p}, expected 0 < top_p <= 1, or None for all tokens")
+    if rng is None:
+        return np.argmax(logits, axis=-1)
+    p = softmax(np.asarray(logits, np.float64) / temperature)  # (B, V)
+    if top_k is not None or top_p is not None:
+        order = np.argsort(-p, axis=-1, kind="stable")
+        ranked = np.take_along_axis(p, order, axis=-1)  # most likely first
+        if top_k is not None:
+            ranked[:, top_k:] = 0
+        if top_p is not None:
+            ranked /= ranked.sum(axis=-1, keepdims=True)
+            ranked[np.cumsum(ranked, axis=-1) - ranked >= top_p] = 0  # those before it reach p already
+        np.put_along_axis(p, order, ranked, axis=-1)
+    cumulative = np.cumsum(p, axis=-1)
+    draw = rng.random((len(p), 1)) * cumulative[:, -1:]
+    return np.argmax(cumulative > draw, axis=-1)

@@ -1,0 +1,395 @@
+"""Products of vectors, matrices and tensors: matmul, einsum and their family.
+
+A sum of products has a sum of products as its gradient. So two operations carry einsum, and
+each is the other's or its own gradient: `contract`, a product of two operands, and
+`rearrange`, which takes diagonals, sums and permutes the axes of one.
+"""
+
+import math
+import operator
+import string
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tinygrad_notes.binding import Given
+from tinygrad_notes.registry import compose, constant, op
+
+# --- matmul -------------------------------------------------------------------------------
+
+
+def matmul(a, b, **params):
+    """np.matmul, but a batch of rows times one matrix is one large product instead of many small ones."""
+    if np.ndim(a) > 2 and 0 < np.ndim(b) <= 2:
+        rows = np.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
+        return np.reshape(np.matmul(rows, b, **params), a.shape[:-1] + b.shape[1:])
+    return np.matmul(a, b, **params)
+
+
+def matmul_rule_a(g, y, a, b):
+    if b.ndim == 1:
+        return g[..., None] * b
+    if a.ndim <= 2 and b.ndim > a.ndim:  # one left factor for a whole batch: one product over all of it
+        axes = (*range(b.ndim - 2), b.ndim - 1)
+        return np.tensordot(g, b, axes=(range(g.ndim), axes) if a.ndim == 1 else (axes, axes))
+    return np.matmul(g, np.swapaxes(b, -1, -2))
+
+
+def matmul_rule_b(g, y, a, b):
+    if a.ndim == 1:
+        return a * g if b.ndim == 1 else a[:, None] * g[..., None, :]
+    if b.ndim <= 2:  # one right factor for a whole batch
+        rows = math.prod(a.shape[:-1])
+        return np.matmul(np.transpose(np.reshape(a, (rows, a.shape[-1]))), np.reshape(g, (rows, *b.shape[1:])))
+    return np.matmul(np.swapaxes(a, -1, -2), g)
+
+
+MATMULS = [
+    ((3, 4), (4, 2)),
+    ((4,), (4,)),
+    ((4,), (4, 3)),
+    ((3, 4), (4,)),
+    ((4,), (2, 4, 3)),
+    ((4,), (2, 2, 4, 3)),
+    ((2, 3, 4), (4,)),
+    ((2, 2, 3, 4), (4,)),
+    ((2, 3, 4), (4, 2)),
+    ((2, 2, 3, 4), (4, 2)),
+    ((3, 4), (2, 4, 2)),
+    ((3, 4), (2, 2, 4, 2)),
+    ((2, 3, 4), (2, 4, 2)),
+    ((2, 1, 3, 4), (5, 4, 2)),
+    ((1, 3, 4), (2, 4, 1)),
+    ((2, 3, 0), (0, 2)),
+    ((0, 3, 4), (4, 2)),
+    ((0, 2, 3), (3,)),
+]
+op(np.matmul, matmul_rule_a, matmul_rule_b, forward=matmul, cases=MATMULS)
+
+# --- einsum -------------------------------------------------------------------------------
+
+
+def contract(a, b, *, labels):
+    """einsum("{labels[0]},{labels[1]}->{labels[2]}", a, b), as one matrix product where there is one.
+
+    No operand repeats a label, and each label is in two of the three: what `plan` provides.
+    """
+    left, right, out = labels
+    size = dict(zip(left + right, a.shape + b.shape))
+    batch = [n for n in out if n in left and n in right]
+    rows = [n for n in out if n not in right]
+    columns = [n for n in out if n not in left]
+    summed = [n for n in left if n not in out]
+    if not summed or not (rows or columns):
+        return np.einsum(f"{left},{right}->{out}", a, b)
+
+    def as_matrix(x, names, *groups):
+        x = np.transpose(x, [names.index(n) for group in (batch, *groups) for n in group])
+        return np.reshape(x, [size[n] for n in batch] + [math.prod(size[n] for n in group) for group in groups])
+
+    y = np.matmul(as_matrix(a, left, rows, summed), as_matrix(b, right, summed, columns))
+    order = batch + rows + columns
+    return np.transpose(np.reshape(y, [size[n] for n in order]), [order.index(n) for n in out])
+
+
+contract = op(
+    contract,
+    lambda g, y, a, b, *, labels: contract(g, b, labels=(labels[2], labels[1], labels[0])),
+    lambda g, y, a, b, *, labels: contract(a, g, labels=(labels[0], labels[2], labels[1])),
+    cases=[
+        ((3, 4), (4, 2), {"labels": ("ij", "jk", "ki")}),
+        ((2, 3, 4), (4, 2, 3), {"labels": ("bij", "jbk", "kbi")}),
+        ((2, 3), (4,), {"labels": ("ij", "k", "jki")}),
+        ((2, 3), (3, 2), {"labels": ("bi", "ib", "b")}),
+        ((2, 3), (3, 2), {"labels": ("ij", "ji", "")}),
+        ((2, 3, 4), (4, 2), {"labels": ("ijk", "ki", "j")}),
+        ((2, 3, 0), (0, 2), {"labels": ("btc", "cd", "btd")}),
+    ],
+)
+
+
+def rearrange(x, *, labels):
+    """einsum("{labels[0]}->{labels[1]}", x): repeated labels take a diagonal, left out ones are summed."""
+    return np.einsum("->".join(labels), x)
+
+
+def rearrange_rule(g, y, x, *, labels):
+    """Axes back in place, repeated along what was summed, zero beside what was a diagonal."""
+    names, out = labels
+    kept = [n for n in dict.fromkeys(names) if n in out]
+    g = np.transpose(g, [out.index(n) for n in kept])
+    g = np.reshape(g, [size if n in kept and i == names.index(n) else 1 for i, (n, size) in enumerate(zip(names, x.shape))])
+    for i, n in enumerate(names):
+        first = names.index(n)
+        if i != first:
+            delta = np.eye(x.shape[i], dtype=g.dtype)
+            g = g * np.reshape(delta, [size if axis in (first, i) else 1 for axis, size in enumerate(x.shape)])
+    return np.broadcast_to(g, x.shape)
+
+
+rearrange = op(
+    rearrange,
+    rearrange_rule,
+    cases=[((2, 3), {"labels": ("ij", "ji")}), ((3, 2, 3), {"labels": ("iji", "i")}), ((2, 2, 2), {"labels": ("iii", "")}), ((2, 3, 4), {"labels": ("abc", "ca")})],
+)
+
+
+def as_subscripts(operands: Sequence) -> tuple[str, list]:
+    """The two spellings of einsum's arguments as one: ("ij,jk", [a, b])."""
+    if isinstance(operands[0], str):
+        return operands[0].replace(" ", ""), list(operands[1:])
+    letters = string.ascii_uppercase + string.ascii_lowercase  # sorted as the integers are
+
+    def spell(sublist):
+        return "".join("..." if n is Ellipsis else letters[operator.index(n)] for n in sublist)
+
+    subscripts = ",".join(map(spell, operands[1::2]))
+    if len(operands) % 2:
+        subscripts += "->" + spell(operands[-1])
+    return subscripts, list(operands[: len(operands) // 2 * 2 : 2])
+
+
+def spell_out(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
+    """The labels of each operand and of the output, with letters in place of ellipses."""
+    given, arrow, output = subscripts.partition("->")
+    fresh = "".join(n for n in string.ascii_letters if n not in subscripts)
+    extra = [ndim - len(term) + 3 if "..." in term else 0 for term, ndim in zip(given.split(","), ndims)]
+    fresh = fresh[: max(extra)]
+    terms = [term.replace("...", fresh[len(fresh) - n :]) for term, n in zip(given.split(","), extra)]
+    if not arrow:
+        output = "..." + "".join(sorted(n for n in set(given) - set(".,") if given.count(n) == 1))
+    return terms, output.replace("...", fresh)
+
+
+@lru_cache(maxsize=1024)
+def plan(subscripts: str, shapes: tuple[tuple[int, ...], ...], optimize: Any) -> list[tuple]:
+    """The steps of an einsum: (positions, labels) of a `contract` or `rearrange`, each adding a value to the list of operands."""
+    stand_ins = [np.broadcast_to(np.float32(0), shape) for shape in shapes]
+    optimize = list(optimize) if isinstance(optimize, tuple) else optimize or "greedy"
+    path = np.einsum_path(subscripts, *stand_ins, optimize=optimize)[0][1:]  # raises on a wrong spelling
+    terms, output = spell_out(subscripts, [len(shape) for shape in shapes])
+    size: dict[str, int] = {}
+    for term, shape in zip(terms, shapes):
+        for n, length in zip(term, shape):
+            size[n] = length if size.get(n, 1) == 1 else size[n]
+    steps, pending = [], list(enumerate(terms))
+    last = len(terms) - 1
+
+    def add(positions, *labels):
+        nonlocal last
+        steps.append((positions, labels))
+        last += 1
+        return last, labels[-1]
+
+    def only(operand, wanted):
+        """The operand with each label once, and without those that are not wanted."""
+        position, term = operand
+        kept = "".join(n for n in dict.fromkeys(term) if n in wanted)
+        return operand if kept == term else add((position,), term, kept)
+
+    for i, shape in enumerate(shapes):  # a length of 1 that broadcasts is dropped: einsum's sum over it is a squeeze
+        pending[i] = only(pending[i], [n for n, length in zip(terms[i], shape) if length == size[n]])
+    for step in path:
+        picked = [pending.pop(i) for i in sorted(step, reverse=True)]
+        while len(picked) > 1:
+            right, left = picked.pop(0), picked.pop(0)
+            others = set(output).union(*(term for _, term in pending + picked))
+            left = only(left, others.union(right[1]))
+            right = only(right, others.union(left[1]))
+            result = output if not pending and not picked else "".join(n for n in dict.fromkeys(left[1] + right[1]) if n in others)
+            picked.insert(0, add((left[0], right[0]), left[1], right[1], result))
+        pending += picked
+    position, term = pending[0]
+    if term != output or not steps:
+        add((position,), term, output)
+    return steps
+
+
+def einsum(*operands, optimize=False, dtype=None, casting="safe", order="K"):
+    """np.einsum as products of two operands at a time, cheapest first unless `optimize` is a path (casting and order are ignored)."""
+    subscripts, values = as_subscripts(operands)
+    values = [x if hasattr(x, "shape") else np.asarray(x) for x in values]
+    if dtype is not None:
+        values = [x.astype(dtype) for x in values]
+    key = tuple(optimize) if isinstance(optimize, list) else optimize  # plans are remembered
+    for positions, labels in plan(subscripts, tuple(x.shape for x in values), key):
+        inputs = [values[i] for i in positions]
+        values.append(contract(*inputs, labels=labels) if len(inputs) == 2 else rearrange(*inputs, labels=labels))
+    return values[-1]
+
+
+compose(
+    np.einsum,
+    einsum,
+    cases=[
+        ("ij,jk->ik", (2, 3), (3, 4)),
+        ("ij,jk", (2, 3), (3, 4)),
+        ("ba,cb", (2, 3), (4, 2)),
+        ("ii", (3, 3)),
+        ("ii->i", (3, 3)),
+        ("iij->ji", (3, 3, 2)),
+        ("ij->", (2, 3)),
+        (" i j -> j i ", (2, 3)),
+        ("i->i", (3,)),
+        (",ij->j", (), (2, 3)),
+        ("...ij,...jk->...ik", (2, 1, 3, 4), (5, 4, 2)),
+        ("...i,...i", (2, 3), (3,)),
+        ("i...,i->...", (3, 2, 2), (3,)),
+        ("ij,ij->ij", (1, 3), (2, 3)),
+        ("ij,ij->j", (2, 3), (2, 1)),
+        ("i,i", (1,), (3,)),
+        ("ii,ij->j", (2, 2), (2, 3)),
+        ("btc,cd->btd", (2, 3, 4), (4, 2)),
+        ("bij,bjk->bik", (2, 3, 4), (2, 4, 2)),
+        ("ij,jk,kl->il", (2, 3), (3, 2), (2, 4)),
+        ("i,j,k->ijk", (2,), (3,), (2,), {"optimize": True}),
+        ("ij,jk,kl,l", (2, 3), (3, 2), (2, 4), (4,), {"optimize": "optimal"}),
+        ("ij,jk,kl->il", (2, 3), (3, 2), (2, 4), {"optimize": ["einsum_path", (1, 2), (0, 1)]}),
+        ("i,i,i,i->i", (3,), (3,), (3,), (1,), {"optimize": ["einsum_path", (0, 1, 2, 3)]}),
+        ((2, 3), [0, 1], (3, 4), [1, 2]),
+        ((2, 3), Given([Ellipsis, 1]), (3, 4), [1, 0], Given([0, Ellipsis])),
+        ((3, 3), [5, 5], [5]),
+        ("ij,jk->ik", (2, 0), (0, 4)),
+    ],
+)
+constant(np.einsum_path)
+
+# --- tensordot, dot, inner, outer, kron -----------------------------------------------------
+
+
+def tensordot(a, b, axes=2):
+    """Sums of products over pairs of axes: `axes` of them at the end of a and the start of b, or as listed."""
+    a, b = (x if hasattr(x, "shape") else np.asarray(x) for x in (a, b))
+    if np.ndim(axes) == 0:
+        of_a, of_b = range(a.ndim - axes, a.ndim), range(axes)
+    else:
+        of_a, of_b = ([part] if np.ndim(part) == 0 else list(part) for part in axes)
+    of_a, of_b = [i % max(a.ndim, 1) for i in of_a], [i % max(b.ndim, 1) for i in of_b]
+    if len(of_a) != len(of_b) or [a.shape[i] for i in of_a] != [b.shape[i] for i in of_b]:
+        raise ValueError(f"tensordot: axes {axes} pair lengths {[a.shape[i] for i in of_a]} with {[b.shape[i] for i in of_b]}, expected equal ones; a {a.shape}, b {b.shape}")
+    left, right = string.ascii_letters[: a.ndim], list(string.ascii_letters[a.ndim : a.ndim + b.ndim])
+    for i, j in zip(of_a, of_b):
+        right[j] = left[i]
+    out = [n for n in left if n not in right] + [n for n in right if n not in left]
+    return contract(a, b, labels=(left, "".join(right), "".join(out)))
+
+
+compose(
+    np.tensordot,
+    tensordot,
+    cases=[
+        ((2, 3, 4), (3, 4, 2)),
+        ((2, 3), (3, 4), 1),
+        ((2, 3), (2,), {"axes": 0}),
+        ((2, 3, 4), (4, 2), {"axes": ([0, 2], [1, 0])}),
+        ((2, 3), (4, 3), {"axes": (-1, 1)}),
+        ((2, 3), (3, 2), {"axes": ([0, 1], [1, 0])}),
+    ],
+)
+
+
+def dot(a, b):
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return np.multiply(a, b)
+    if np.ndim(a) <= 2 and np.ndim(b) <= 2 or np.ndim(b) == 1:
+        return np.matmul(a, b)
+    return tensordot(a, b, axes=(-1, -2))
+
+
+def inner(a, b, /):
+    return np.multiply(a, b) if np.ndim(a) == 0 or np.ndim(b) == 0 else tensordot(a, b, axes=(-1, -1))
+
+
+def outer(a, b):
+    return np.multiply(np.reshape(a, (-1, 1)), np.reshape(b, -1))
+
+
+def kron(a, b):
+    """Block (i, j) of the result is a[i, j] * b."""
+    ndim = max(np.ndim(a), np.ndim(b))
+    of_a, of_b = ((1,) * (ndim - np.ndim(x)) + np.shape(x) for x in (a, b))
+    blocks = np.reshape(a, [n for length in of_a for n in (length, 1)]) * np.reshape(b, [n for length in of_b for n in (1, length)])
+    return np.reshape(blocks, [m * n for m, n in zip(of_a, of_b)])
+
+
+DOTS = [((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 3)), ((2, 3), (3, 4)), ((2, 3, 4), (4,)), ((2, 3, 4), (4, 2)), ((2, 3), (2, 3, 4)), ((2, 2, 3), (2, 3, 2)), ((), (2, 3)), ((2, 3), ())]
+compose(np.dot, dot, cases=DOTS)
+compose(np.inner, inner, cases=[((4,), (4,)), ((3, 4), (4,)), ((2, 4), (3, 4)), ((2, 2, 3), (4, 3)), ((3,), (2, 2, 3)), ((), (2, 3)), ((2, 3), ())])
+compose(np.outer, outer, cases=[((3,), (4,)), ((2, 3), (2, 2)), ((), (3,))])
+compose(np.vdot, lambda a, b, /: np.matmul(np.reshape(a, -1), np.reshape(b, -1)), cases=[((4,), (4,)), ((2, 3), (3, 2)), ((), ())])
+compose(np.kron, kron, cases=[((2, 3), (3, 2)), ((2,), (3,)), ((2, 3), (2,)), ((2,), (2, 1, 3)), ((), (2, 3))])
+
+# --- products of stacks of vectors ----------------------------------------------------------
+
+
+def vecdot(x1, x2, /, *, axis=-1, keepdims=False):
+    y = np.einsum("...i,...i->...", *(x if axis == -1 else np.moveaxis(x, axis, -1) for x in (x1, x2)))
+    return np.expand_dims(y, axis) if keepdims else y
+
+
+def matvec(x1, x2, /):
+    return np.einsum("...ij,...j->...i", x1, x2)
+
+
+def vecmat(x1, x2, /):
+    return np.einsum("...i,...ij->...j", x1, x2)
+
+
+VECDOTS = [((3,), (3,)), ((2, 3), (3,)), ((2, 1, 3), (4, 3)), ((3, 2), (3, 2), {"axis": 0}), ((2, 3, 2), (3, 2), {"axis": -2})]
+if hasattr(np, "vecdot"):  # NumPy 2.0
+    compose(np.vecdot, vecdot, cases=[*VECDOTS, ((2, 3), (2, 3), {"keepdims": True})])
+if hasattr(np, "matvec"):  # NumPy 2.2
+    compose(np.matvec, matvec, cases=[((2, 3), (3,)), ((2, 3), (4, 3)), ((4, 2, 3), (3,)), ((2, 1, 2, 3), (4, 3))])
+    compose(np.vecmat, vecmat, cases=[((2,), (2, 3)), ((4, 2), (2, 3)), ((2,), (4, 2, 3)), ((2, 1, 2), (4, 2, 3))])
+
+
+def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    """a x b for vectors of three elements; one of two elements lies in the plane (NumPy has deprecated those)."""
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
+    if not {a.shape[-1], b.shape[-1]} <= {2, 3}:
+        raise ValueError(f"cross: vectors have {a.shape[-1]} and {b.shape[-1]} elements, expected 3; a {a.shape}, b {b.shape}")
+    (a0, a1, *a2), (b0, b1, *b2) = ([x[..., i] for i in range(x.shape[-1])] for x in (a, b))
+    z = a0 * b1 - a1 * b0
+    if not a2 and not b2:
+        return z
+    a2, b2 = a2[0] if a2 else 0 * a0, b2[0] if b2 else 0 * b0
+    return np.moveaxis(np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, z], axis=-1), -1, axisc)
+
+
+CROSSES = [((3,), (3,)), ((2, 3), (3,)), ((2, 1, 3), (4, 3)), ((3, 2), (3, 2), {"axis": 0})]
+compose(np.cross, cross, cases=[*CROSSES, ((3, 2), (2, 3), {"axisa": 0}), ((2, 3), (3, 2), {"axisb": 0, "axisc": 0})])
+
+# --- traces, and the twins in numpy.linalg -----------------------------------------------------
+
+
+def trace(a, offset=0, axis1=0, axis2=1, dtype=None):
+    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
+
+
+compose(np.trace, trace, cases=[((3, 3),), ((2, 4), 1), ((4, 2), {"offset": -2}), ((2, 3, 4), {"axis1": 1, "axis2": 2}), ((2, 3, 2), {"axis1": -1, "axis2": 0, "offset": 1})])
+compose(np.linalg.matmul, lambda x1, x2, /: np.matmul(x1, x2), cases=[((2, 3), (3, 4)), ((2, 3, 4), (4, 2))])
+compose(np.linalg.tensordot, lambda x1, x2, /, *, axes=2: tensordot(x1, x2, axes), cases=[((2, 3, 4), (3, 4, 2)), ((2, 3), (3, 4), {"axes": 1})])
+compose(np.linalg.vecdot, lambda x1, x2, /, *, axis=-1: vecdot(x1, x2, axis=axis), cases=VECDOTS)
+compose(np.linalg.diagonal, lambda x, /, *, offset=0: np.diagonal(x, offset, -2, -1), cases=[((3, 3),), ((2, 3, 4), {"offset": 1}), ((2, 3, 4), {"offset": -1})])
+compose(np.linalg.trace, lambda x, /, *, offset=0, dtype=None: trace(x, offset, -2, -1, dtype), cases=[((3, 3),), ((2, 3, 4), {"offset": 1})])
+compose(np.linalg.matrix_transpose, lambda x, /: np.swapaxes(x, -1, -2), cases=[((2, 3),), ((2, 3, 4),)])
+
+
+def outer_of_vectors(x1, x2, /):
+    if np.ndim(x1) != 1 or np.ndim(x2) != 1:
+        raise ValueError(f"np.linalg.outer: the inputs have shapes {np.shape(x1)} and {np.shape(x2)}, expected vectors; np.outer flattens")
+    return outer(x1, x2)
+
+
+def cross_of_three(x1, x2, /, *, axis=-1):
+    if np.shape(x1)[axis] != 3 or np.shape(x2)[axis] != 3:
+        raise ValueError(f"np.linalg.cross: x1 {np.shape(x1)} and x2 {np.shape(x2)} along axis {axis}, expected 3 elements in both")
+    return cross(x1, x2, axis=axis)
+
+
+compose(np.linalg.outer, outer_of_vectors, cases=[((3,), (4,))])
+compose(np.linalg.cross, cross_of_three, cases=CROSSES)

@@ -1,0 +1,7 @@
+"""Text as numbers: tokenisers, and the n-gram baselines that a language model has to beat."""
+
+from tinygrad_notes.text.bpe import ByteBPE, byte_characters, split_pattern
+from tinygrad_notes.text.characters import CharTokenizer
+from tinygrad_notes.text.ngrams import WittenBell, bits_per_character
+
+__all__ = ["ByteBPE", "CharTokenizer", "WittenBell", "bits_per_character", "byte_characters", "split_pattern"]

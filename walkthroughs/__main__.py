@@ -1,0 +1,45 @@
+"""`python -m walkthroughs` lists the scripts; `python -m walkthroughs language/gpt [--quick]` runs one.
+
+Arguments after the name are the script's own. A script's docstring begins with its title and may
+have a line `Running time: ...`, which the list shows.
+"""
+
+import ast
+import runpy
+import sys
+from pathlib import Path
+
+import tinygrad_notes  # noqa: F401  (before a script imports NumPy)
+
+HERE = Path(__file__).parent
+
+
+def scripts() -> dict[str, Path]:
+    """language/gpt -> its file; files that begin with _ are not walkthroughs."""
+    return {path.relative_to(HERE).with_suffix("").as_posix(): path for path in sorted(HERE.glob("*/[a-z]*.py"))}
+
+
+def describe(path: Path) -> str:
+    """The title of a script and its running time."""
+    lines = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines() or [""]
+    times = [line.partition(":")[2].strip(" .") for line in lines if line.lower().startswith("running time:")]
+    return lines[0] + "".join(f" ({time})" for time in times)
+
+
+def main(arguments: list[str]) -> int:
+    found = scripts()
+    if not arguments or arguments == ["--names"]:
+        for name, path in found.items():
+            print(name if arguments else f"{name:24} {describe(path)}")
+        return 0
+    name = arguments[0].removesuffix(".py")
+    if name not in found:
+        print(f"walkthroughs: there is no {arguments[0]!r}; choose one of {', '.join(found)}", file=sys.stderr)
+        return 2
+    sys.argv = [str(found[name]), *arguments[1:]]
+    runpy.run_path(str(found[name]), run_name="__main__")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
