@@ -59,5 +59,5 @@ def test_what_would_lose_a_gradient_is_refused():
         np.array([t, t])
     with pytest.raises(TypeError, match="in place"):
         t[0] = 1.0
-    with pytest.raises(TypeError, match="no rule"):
-        np.i0(t)
+    with pytest.raises(TypeError, match=r"t\.item\(\)"):
+        float(t)

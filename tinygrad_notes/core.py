@@ -179,7 +179,7 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
                     d = d.astype(parent.dtype)
                 if parent not in grads:
                     grads[parent] = d
-                    if d is not g and type(d) is np.ndarray and d.base is None:
+                    if d is not g and type(d) is np.ndarray and d.base is None and not given_twice(d, g, pulled):
                         owned.add(parent)
                 elif parent in owned and not higher:
                     grads[parent] += d
@@ -189,7 +189,14 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
         if not retain:
             node.parents = FREED
             node.saved = node.y = None
-    return {t: g if higher or t in owned else np.array(g) for t, g in grads.items() if t in wanted}
+    return {t: g if higher else np.asarray(g) if t in owned else np.array(g) for t, g in grads.items() if t in wanted}
+
+
+def given_twice(d: np.ndarray, g: Any, pulled: Any) -> bool:
+    """Whether a rule gave d, or a view of it, to another input too, or took it from the list g of a multiple output."""
+    if type(g) is list:
+        return sum(d is other or getattr(other, "base", None) is d for other in (*pulled, *g)) > 1
+    return len(pulled) > 1 and sum(d is other or getattr(other, "base", None) is d for other in pulled) > 1
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:

@@ -99,19 +99,20 @@ def apply(op: Op, inputs: Sequence, params: dict[str, Any] = NO_PARAMS) -> Any:
     else:
         keep = keep if len(keep) == len(values) else keep * len(values)
         saved = [v if k else p if p is not None else stand_in(v) for v, p, k in zip(values, parents, keep)]
-    if type(y) is not np.ndarray:
-        if isinstance(y, tuple | list):
-            node = Node(op, parents, saved, y if keep_y else None, params, [np.shape(v) for v in y], [np.asarray(v).dtype for v in y])
-            return outputs(node, y)
-        y = np.asarray(y)  # NumPy returns scalars where an array would have no dimensions
-    if y.dtype.kind != "f":
-        if y.dtype.kind == "c":
-            raise TypeError(f"{op.label}: the result is complex ({y.dtype}), and Tensors are real; pass t.value if you need no gradient")
-        return y
-    node = Node(op, parents, saved, y if keep_y else None, params, y.shape, y.dtype)
+    multiple = isinstance(y, tuple | list)
+    if multiple:
+        shape, dtype = [np.shape(v) for v in y], [np.asarray(v).dtype for v in y]
+    else:
+        y = y if type(y) is np.ndarray else np.asarray(y)  # NumPy returns scalars where an array would have no dimensions
+        shape, dtype = y.shape, y.dtype
+        if dtype.kind != "f":
+            if dtype.kind == "c":
+                raise TypeError(f"{op.label}: the result is complex ({dtype}), and Tensors are real; pass t.value if you need no gradient")
+            return y
+    node = Node(op, parents, saved, y if keep_y else None, params, shape, dtype)
     if core.observer is not None:
         core.observer.forward(node, values, y)
-    return make_tensor(y, node)
+    return outputs(node, y) if multiple else make_tensor(y, node)
 
 
 def outputs(node: Node, y: Sequence) -> Any:

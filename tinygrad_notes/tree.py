@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 from tinygrad_notes.binding import like
@@ -53,7 +53,9 @@ def leaves(model: Any) -> Iterator[tuple[str, Tensor | np.ndarray]]:
 def _leaves(x: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
     if isinstance(x, Tensor):
         if not isinstance(x.node, Leaf):
-            raise ValueError(f"model: {path or 'the Tensor'} {x.shape} is the result of an operation, expected a leaf; store Tensor(t.value), or name the attribute _{path.rpartition('.')[2]}")
+            raise ValueError(
+                f"model: {path or 'the Tensor'} {x.shape} is the result of an operation, expected a leaf; store Tensor(t.value), or name the attribute _{path.rpartition('.')[2]}"
+            )
         yield path, x
     elif isinstance(x, np.ndarray):
         yield path, x
@@ -163,10 +165,13 @@ def parameters(model: Any) -> dict[str, Tensor]:
 
     Each leaf's node is named by its path, for errors and for the repr.
     """
-    found = {id(leaf): (path, leaf) for path, leaf in reversed(list(leaves(model))) if isinstance(leaf, Tensor)}
-    params = dict(reversed(list(found.values())))
-    for path, t in params.items():
-        t.node.name = path
+    params: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for path, leaf in leaves(model):
+        if isinstance(leaf, Tensor) and id(leaf) not in seen:
+            seen.add(id(leaf))
+            params[path] = leaf
+            cast(Leaf, leaf.node).name = path
     return params
 
 
@@ -207,11 +212,11 @@ def match_state(model: Any, state: dict[str, np.ndarray], prefix: str = "") -> l
     for key, tied in paths.items():
         leaf, given = by_id[key], [path for path in tied if path in state]
         for path in given:
-            unfit += _differences(path, _array(leaf), state[path])
+            unfit += _differences(path, leaf, state[path])
         if given and not unfit:
             first, *others = given
             unfit += [f"{path} differs from {first}, to which it is tied" for path in others if not _same(state[path], state[first])]
-            pairs.append((leaf, state[first]))
+            pairs.append((leaf, np.asarray(state[first])))
     problems = _listed("missing", missing) + _listed("unexpected", [name for name in state if name not in known]) + _listed("unfit", unfit)
     if problems:
         raise ValueError(f"load: {'; '.join(problems)}; the model is unchanged")
@@ -229,7 +234,7 @@ def write(pairs: list[tuple[Any, np.ndarray]]) -> None:
         for leaf, value in pairs:
             _array(leaf)[...] = value
         for t in tensors:
-            t.node.touch()
+            cast(Leaf, t.node).touch()
 
 
 def _array(leaf: Any) -> np.ndarray:
@@ -242,14 +247,15 @@ def _root(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _differences(path: str, have: np.ndarray, new: Any) -> list[str]:
-    if not isinstance(new, np.ndarray):
+def _differences(path: str, leaf: Any, new: Any) -> list[str]:
+    have = _array(leaf)
+    if not isinstance(new, np.ndarray | np.generic):  # NumPy makes scalars of arrays without dimensions
         return [f"{path} is {describe(new)}, expected an array {have.shape} {have.dtype}"]
     if new.shape != have.shape:
         return [f"{path} has shape {new.shape}, expected {have.shape}"]
     if new.dtype.newbyteorder("=") != have.dtype.newbyteorder("="):
         return [f"{path} has dtype {new.dtype}, expected {have.dtype} (convert it with .astype)"]
-    return [] if have.flags.writeable or is_owned(have) else [f"{path} is a read-only array of the model"]
+    return [] if leaf is not have or have.flags.writeable else [f"{path} is a read-only array, which cannot be written"]
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -334,5 +340,6 @@ def _chosen(name: str, model: Any, match: Match, candidate: Callable[[Any], bool
     candidates = [(path, leaf) for path, leaf in leaves(model) if candidate(leaf)]
     chosen = {id(leaf): leaf for path, leaf in candidates if matches(path, leaf)}
     if not chosen:
-        raise ValueError(f"{name}: nothing matches {match!r}; the paths are {_listed('these', [path for path, _ in candidates]) or 'none'}")
+        listed = _listed("the paths are", [path for path, _ in candidates]) or ["there is nothing to choose from"]
+        raise ValueError(f"{name}: nothing matches {match!r}; {listed[0]}")
     return chosen

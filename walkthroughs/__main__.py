@@ -1,7 +1,7 @@
 """`python -m walkthroughs` lists the scripts; `python -m walkthroughs language/gpt [--quick]` runs one.
 
 Arguments after the name are the script's own. A script's docstring begins with its title and may
-have a line `Running time: ...`, which the list shows.
+have a line `RUNNING TIME: ...`, which the list shows.
 """
 
 import ast
@@ -22,8 +22,8 @@ def scripts() -> dict[str, Path]:
 def describe(path: Path) -> str:
     """The title of a script and its running time."""
     lines = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines() or [""]
-    times = [line.partition(":")[2].strip(" .") for line in lines if line.lower().startswith("running time:")]
-    return lines[0] + "".join(f" ({time})" for time in times)
+    times = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("running time:")]
+    return " ".join([lines[0], *(f"[{time}]" for time in times)])
 
 
 def main(arguments: list[str]) -> int:

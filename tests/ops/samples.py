@@ -9,11 +9,11 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from tinygrad_notes.binding import Given, map_structure
+from tinygrad_notes.binding import Given
 from tinygrad_notes.check import step
 from tinygrad_notes.registry import Op, registry
+
+import numpy as np
 
 LOW_HIGH = (-2.0, 2.0)
 
@@ -40,9 +40,6 @@ class Sample:
 
     def __post_init__(self):
         self.calls = dispatching(self.item)
-
-    def rng(self) -> np.random.Generator:
-        return np.random.default_rng(self.seed + 1)
 
     def call(self, inputs, function=None):
         """The function itself on these inputs: Tensors, or arrays."""
@@ -120,7 +117,7 @@ def spread(rng, low, high, sizes) -> tuple[list[np.ndarray], float]:
 def draw(domain, shapes, rng) -> tuple[list[np.ndarray], float]:
     """An array for each shape, and how far one may step."""
     domains = list(domain) if isinstance(domain, list) else [domain] * len(shapes)
-    domains += domains[-1:] * (len(shapes) - len(domains))
+    domains = (domains + domains[-1:] * len(shapes))[: len(shapes)]
     arrays: list[Any] = [None] * len(shapes)
     margin = 1.0
     groups: dict[Any, list[int]] = {}
@@ -135,12 +132,12 @@ def draw(domain, shapes, rng) -> tuple[list[np.ndarray], float]:
         margin = min(margin, room)
         for i, part in zip(members, parts):
             arrays[i] = part.reshape(shapes[i])
-    return arrays, step(margin)
+    return arrays, step(min(margin, 1 / 16))
 
 
-def sample(item, case) -> Sample:
-    """Seeded inputs for a case; the same every time."""
-    seed = zlib.crc32(name(item, case).encode())
+def sample(item, case, again: int = 0) -> Sample:
+    """Seeded inputs for a case; the same every time, others for another number `again`."""
+    seed = zlib.crc32(name(item, case).encode()) + again
     case = list(case)
     kwargs = dict(case.pop()) if case and isinstance(case[-1], dict) else {}
     arrays, h = draw(item.domain, shapes_in(case), np.random.default_rng(seed))
@@ -168,10 +165,3 @@ def with_rule(item, template, kwargs, inputs) -> list[int]:
     bound, _ = item.bind(item, fill(template, inputs), dict(kwargs))
     without = [x for x, rule in zip(bound, item.rules) if rule is None]
     return [i for i, x in enumerate(inputs) if not any(x is other for other in without)]
-
-
-def floats(y) -> list:
-    """The float members of an output, one or several."""
-    members: list[Any] = []
-    map_structure(lambda v, _: members.append(v), y)
-    return [v if hasattr(v, "node") else np.asarray(v) for v in members if getattr(v, "dtype", np.asarray(0)).kind == "f"]

@@ -1,5 +1,7 @@
 """The GPT of the demo with the same weights, batches and settings in PyTorch: the same loss curve."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -37,11 +39,11 @@ def test_two_hundred_steps_of_the_demo():
     params = tn.parameters(model)
     theirs = {name: torch.tensor(t.value.copy(), requires_grad=True) for name, t in params.items()}
 
-    decay = {"weight_decay": 0.1, "betas": (0.9, 0.99)}
-    ours_opt = optim.AdamW(params, lr=1e-3, no_decay=lambda path, t: t.ndim < 2, **decay)
+    settings = {"weight_decay": 0.1, "betas": (0.9, 0.99)}
+    ours_opt = optim.AdamW(params, lr=1e-3, decay=lambda path, t: t.ndim >= 2, **settings)
     groups = [{"params": [w for w in theirs.values() if (w.ndim < 2) == flat], "weight_decay": 0.0 if flat else 0.1} for flat in (True, False)]
     theirs_opt = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))
-    schedule = optim.cosine(peak=1e-3, floor=1e-4, warmup=20, steps=STEPS)
+    schedule = partial(optim.cosine, peak=1e-3, floor=1e-4, warmup=20, steps=STEPS)
 
     ours_curve, theirs_curve = [], []
     for step, (x, y) in zip(range(STEPS), data.batches(ids, BATCH, CONTEXT, np.random.default_rng(1))):

@@ -5,9 +5,9 @@ Each takes a Tensor or an array of floats of any shape and returns the same shap
 
 import math
 
-import numpy as np
-
 from tinygrad_notes.functional.define import differentiable
+
+import numpy as np
 
 ANY = [((3, 4),), ((),)]
 

@@ -14,9 +14,9 @@ number of space axes. x (N, C, *space), w (O, C / groups, *kernel), y (N, O, *pl
 import math
 from itertools import product
 
-import numpy as np
-
 from tinygrad_notes.functional.define import differentiable
+
+import numpy as np
 
 # --- windows ------------------------------------------------------------------------------------
 
@@ -25,7 +25,9 @@ def places(name, space, kernel, stride, padding, dilation):
     """How many windows fit along each axis."""
     count = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(space, kernel, stride, padding, dilation))
     if min(count, default=1) < 1:
-        raise ValueError(f"{name}: a kernel {kernel} with dilation {dilation} is larger than x {tuple(space)} padded by {padding}; pad more or use a smaller kernel")
+        raise ValueError(
+            f"{name}: a kernel {kernel} with dilation {dilation} is larger than x {tuple(space)} padded by {padding}; pad more or use a smaller kernel"
+        )
     return count
 
 
@@ -60,7 +62,13 @@ def fold_rule(g, y, windows, *, space, stride, padding, dilation):
 GEOMETRY = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2)}
 
 
-@differentiable(unfold_rule, cases=[((2, 3, 5, 6), {"kernel": (3, 2), **GEOMETRY}), ((1, 2, 5), {"kernel": (2,), "stride": (1,), "padding": (0,), "dilation": (1,)})])
+@differentiable(
+    unfold_rule,
+    cases=[
+        ((2, 3, 5, 6), {"kernel": (3, 2), **GEOMETRY}),
+        ((1, 2, 5), {"kernel": (2,), "stride": (1,), "padding": (0,), "dilation": (1,)}),
+    ],
+)
 def unfold(x, *, kernel, stride, padding, dilation, fill=0):
     """Every window of x (N, C, *space), padded with `fill` -> (N, C, *kernel, *places). Geometry: a tuple, one number per axis."""
     count = places("unfold", x.shape[2:], kernel, stride, padding, dilation)
@@ -193,11 +201,14 @@ def check_bias(name, bias, w, O):
         raise ValueError(f"{name}: bias is {bias.shape}, expected ({O},), one number for each output channel of w {w.shape}")
 
 
-def convolution(name, axes, x, w, bias, stride, padding, dilation, groups):
+def convolve_checked(name, axes, x, w, bias, stride, padding, dilation, groups):
     check_dimensions(name, x, w, axes)
     O, C = w.shape[0], w.shape[1] * groups
     if x.shape[1] != C:
-        raise ValueError(f"{name}: x has {x.shape[1]} channels but w expects {C}; x {x.shape}, w {w.shape}" + (f", groups={groups}" if groups > 1 else ""))
+        raise ValueError(
+            f"{name}: x has {x.shape[1]} channels but w expects {C}; x {x.shape}, w {w.shape}"
+            + (f", groups={groups}" if groups > 1 else "")
+        )
     if O % groups:
         raise ValueError(f"{name}: {O} output channels do not divide into {groups} groups; w {w.shape}")
     check_bias(name, bias, w, O)
@@ -213,7 +224,7 @@ def conv1d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     T' = (T + 2 padding - dilation (K - 1) - 1) // stride + 1. groups: channels and outputs are cut
     into as many parts that do not mix (groups=C: "depthwise").
     """
-    return convolution("conv1d", 1, x, w, bias, stride, padding, dilation, groups)
+    return convolve_checked("conv1d", 1, x, w, bias, stride, padding, dilation, groups)
 
 
 def conv2d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
@@ -221,7 +232,7 @@ def conv2d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
 
     stride, padding and dilation: a number, or a pair for height and width.
     """
-    return convolution("conv2d", 2, x, w, bias, stride, padding, dilation, groups)
+    return convolve_checked("conv2d", 2, x, w, bias, stride, padding, dilation, groups)
 
 
 def conv_transpose2d(x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
@@ -235,15 +246,18 @@ def conv_transpose2d(x, w, bias=None, *, stride=1, padding=0, output_padding=0, 
     check_dimensions(name, x, w, 2)
     C, O = w.shape[0], w.shape[1] * groups
     if x.shape[1] != C or C % groups:
-        raise ValueError(f"{name}: x has {x.shape[1]} channels but w expects {C} in {groups} groups; x {x.shape}, w {w.shape} (C, O / groups, KH, KW)")
+        raise ValueError(
+            f"{name}: x has {x.shape[1]} channels but w expects {C} in {groups} groups; x {x.shape}, w {w.shape} (C, O / groups, KH, KW)"
+        )
     check_bias(name, bias, w, O)
     geometry = geometry_of(name, 2, stride, padding, dilation)
     extra = each_axis(name, "output_padding", output_padding, 2, 0)
     if any(e >= max(s, d) for e, s, d in zip(extra, geometry["stride"], geometry["dilation"])):
-        raise ValueError(f"{name}: output_padding={output_padding!r} must be smaller than the stride or the dilation; stride={stride!r}, dilation={dilation!r}")
+        raise ValueError(
+            f"{name}: output_padding={output_padding!r} must be smaller than the stride or the dilation; stride={stride!r}, dilation={dilation!r}"
+        )
     space = tuple(
-        (n - 1) * s - 2 * p + d * (k - 1) + e + 1
-        for n, k, s, p, d, e in zip(x.shape[2:], w.shape[2:], *geometry.values(), extra)
+        (n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in zip(x.shape[2:], w.shape[2:], *geometry.values(), extra)
     )
     if min(space) < 1:
         raise ValueError(f"{name}: the output would be {space}; x {x.shape}, w {w.shape}, padding={padding!r} takes away too much")

@@ -3,11 +3,11 @@
 `reduction` is "mean" over all elements (or targets), "sum", or "none". Definitions follow PyTorch.
 """
 
-import numpy as np
-
 from tinygrad_notes.functional.activations import shifted, softmax, softplus
 from tinygrad_notes.functional.define import differentiable
 from tinygrad_notes.functional.projections import one_hot
+
+import numpy as np
 
 
 def reduce(name, losses, reduction):
@@ -85,12 +85,16 @@ def check_targets(name, x, targets, weight, ignore_index):
         raise TypeError(f"{name}: x is {x.dtype} {x.shape}, expected floats (..., C); convert with x.astype(np.float32)")
     C = x.shape[-1]
     if targets.dtype.kind not in "iu":
-        raise TypeError(f"{name}: targets are {targets.dtype} {targets.shape}, expected integers below {C}; for soft targets write -(p * log_softmax(x)).sum(-1)")
+        raise TypeError(
+            f"{name}: targets are {targets.dtype} {targets.shape}, expected integers below {C}; for soft targets write -(p * log_softmax(x)).sum(-1)"
+        )
     if targets.shape != x.shape[:-1]:
         raise ValueError(f"{name}: x {x.shape} needs targets of shape {x.shape[:-1]}, got {targets.shape}; classes stand on the last axis")
     wrong = ((targets < 0) | (targets >= C)) & (targets != ignore_index)
     if wrong.any():
-        raise IndexError(f"{name}: target {targets[wrong][0]} is not in 0..{C - 1}, the classes of x {x.shape}; mark what shall not count with ignore_index={ignore_index}")
+        raise IndexError(
+            f"{name}: target {targets[wrong][0]} is not in 0..{C - 1}, the classes of x {x.shape}; mark what shall not count with ignore_index={ignore_index}"
+        )
     if weight is not None and weight.shape != (C,):
         raise ValueError(f"{name}: weight is {weight.shape}, expected ({C},), one number for each class of x {x.shape}")
     return targets
@@ -111,7 +115,9 @@ def reduce_rows(name, losses, weights, reduction, shape):
         return reduce(name, losses.reshape(shape), reduction)
     total = weights.sum()
     if total == 0:
-        raise ValueError(f"{name}: all {weights.size} targets are ignored or weigh 0, so there is no mean; skip this batch, or use reduction='sum'")
+        raise ValueError(
+            f"{name}: all {weights.size} targets are ignored or weigh 0, so there is no mean; skip this batch, or use reduction='sum'"
+        )
     return losses.sum() / total
 
 

@@ -3,10 +3,10 @@
 All but `rms_norm` are one function, `standardise`, over different axes.
 """
 
-import numpy as np
-
 from tinygrad_notes.functional.define import differentiable
 from tinygrad_notes.transforms import stop_gradient
+
+import numpy as np
 
 
 def mean(x, axes):

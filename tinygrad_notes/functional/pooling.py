@@ -2,10 +2,10 @@
 
 import math
 
-import numpy as np
-
 from tinygrad_notes.functional.convolution import each_axis, fold, offsets, pad_space, places, unfold
 from tinygrad_notes.functional.define import differentiable
+
+import numpy as np
 
 
 def windows_of(kernel):
@@ -21,10 +21,15 @@ def max_pool_rule(g, y, x, *, kernel, stride, padding):
     windows = unfold(x, kernel=kernel, stride=stride, padding=padding, dilation=ones(kernel), fill=-np.inf)
     largest = windows == np.expand_dims(y, windows_of(kernel))
     shares = g / np.maximum(largest.sum(axis=windows_of(kernel)), 1).astype(g.dtype)  # no member equals a nan
-    return fold(np.expand_dims(shares, windows_of(kernel)) * largest, space=x.shape[2:], stride=stride, padding=padding, dilation=ones(kernel))
+    return fold(
+        np.expand_dims(shares, windows_of(kernel)) * largest, space=x.shape[2:], stride=stride, padding=padding, dilation=ones(kernel)
+    )
 
 
-CASES = [((1, 2, 5, 4), {"kernel": (2, 3), "stride": (2, 1), "padding": (1, 1)}), ((2, 2, 6), {"kernel": (2,), "stride": (2,), "padding": (0,)})]
+CASES = [
+    ((1, 2, 5, 4), {"kernel": (2, 3), "stride": (2, 1), "padding": (1, 1)}),
+    ((2, 2, 6), {"kernel": (2,), "stride": (2,), "padding": (0,)}),
+]
 
 
 @differentiable(max_pool_rule, cases=CASES)

@@ -2,9 +2,9 @@
 
 import math
 
-import numpy as np
-
 from tinygrad_notes.functional.define import differentiable
+
+import numpy as np
 
 
 def flat(x):
@@ -23,7 +23,9 @@ def linear(x, weight, bias=None):
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x {x.shape} does not fit weight {weight.shape}; expected x (..., in) and weight (out, in)")
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"linear: bias is {bias.shape}, expected ({weight.shape[0]},), one number for each output of weight {weight.shape}")
+        raise ValueError(
+            f"linear: bias is {bias.shape}, expected ({weight.shape[0]},), one number for each output of weight {weight.shape}"
+        )
     y = np.matmul(flat(x), weight.T)
     if bias is not None:
         y += bias
@@ -35,7 +37,9 @@ def check_ids(name, ids, limit):
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{name}: ids are {ids.dtype} {ids.shape}, expected integers; convert with ids.astype(np.int64)")
     if ids.size and (ids.min() < 0 or ids.max() >= limit):
-        raise IndexError(f"{name}: id {ids.min() if ids.min() < 0 else ids.max()} is not in 0..{limit - 1}; ids {ids.shape}, {limit} rows or classes")
+        raise IndexError(
+            f"{name}: id {ids.min() if ids.min() < 0 else ids.max()} is not in 0..{limit - 1}; ids {ids.shape}, {limit} rows or classes"
+        )
     return ids
 
 
@@ -45,11 +49,11 @@ IDS = np.array([[0, 2, 0], [2, 2, 1]])
 @differentiable(lambda g, y, v, *, ids, count: rows(g, ids=ids), cases=[((2, 3, 4), {"ids": IDS, "count": 5})])
 def sum_rows(v, *, ids, count):
     """Adds each vector of v (*ids.shape, C) into row ids of zeros (count, C): what picking rows is the transpose of."""
-    from scipy.sparse import csr_array  # loaded where it is needed: it takes a while
+    from scipy.sparse import csc_array  # loaded where it is needed: it takes a while
 
     n = ids.size
-    picks = csr_array((np.ones(n, v.dtype), ids.reshape(-1), np.arange(n + 1)), shape=(n, count))
-    return picks.T @ v.reshape(n, v.shape[-1])
+    places = csc_array((np.ones(n, v.dtype), ids.reshape(-1), np.arange(n + 1)), shape=(count, n))  # column i: 1 in row ids[i]
+    return places @ v.reshape(n, v.shape[-1])
 
 
 @differentiable(lambda g, y, weight, *, ids: sum_rows(g, ids=ids, count=weight.shape[0]), cases=[((5, 4), {"ids": IDS})])

@@ -1,3 +1,16 @@
 """The rule table: what each NumPy function's gradient is. One block per function."""
 
-from tinygrad_notes.ops import elementwise, indexing, linalg, products, reductions, shaping, windows  # noqa: F401  (importing registers)
+from tinygrad_notes.ops import (  # noqa: F401  (importing registers)
+    elementwise,
+    indexing,
+    joining,
+    linalg,
+    ordering,
+    padding,
+    polynomials,
+    products,
+    reductions,
+    refused,
+    shaping,
+    windows,
+)

@@ -2,19 +2,32 @@
 
 import operator
 
-import numpy as np
-
+from tinygrad_notes.core import Variable
 from tinygrad_notes.registry import compose, op
+
+import numpy as np
 
 EVERYTHING = slice(None)
 WIDE = 8  # rows of at least so many numbers are summed group by group, narrower ones one number at a time
+
+
+def arrays_of(sequence):
+    """The members of a sequence, lists and numbers made arrays; a plain number takes the dtype of the others, as in arithmetic."""
+    members = [x if isinstance(x, Variable | int | float) else np.asarray(x) for x in sequence]
+    dtypes = [x.dtype for x in members if not isinstance(x, int | float)]
+    return [np.asarray(x, np.result_type(x, *dtypes)) if isinstance(x, int | float) else x for x in members]
+
+
+def along(ndim, axis, part):
+    """The index that takes `part` of one axis and all of the others."""
+    return (EVERYTHING,) * (axis % ndim) + (part,)
 
 
 def add_into(buffer, v, *, index):
     """buffer[index] += v, where a place that is named twice gets both."""
     if not repeats(index):
         buffer[index] += v
-    elif isinstance(index, np.ndarray | list) and buffer[:1].size >= WIDE:
+    elif not isinstance(index, tuple) and buffer[:1].size >= WIDE:
         add_rows(buffer, v.reshape(-1, *buffer.shape[1:]), np.asarray(index).ravel() % len(buffer))
     else:
         np.add.at(buffer, index, v)
@@ -123,6 +136,8 @@ def along_axis(shape, indices, axis):
 def take_along_axis(arr, indices, axis=-1):
     if axis is None:
         return np.ravel(arr)[indices]
+    if np.ndim(indices) != arr.ndim:
+        raise ValueError(f"np.take_along_axis: indices have {np.ndim(indices)} dimensions, expected as many as the array's {arr.ndim}")
     return arr[along_axis(arr.shape, indices, axis)]
 
 
@@ -135,4 +150,114 @@ compose(
         ((3, 4), np.array([0, 5, 5]), {"axis": None}),
         ((2, 3, 4), np.array([[[0], [1], [0]]]), {"axis": -1}),
     ],
+)
+
+
+# --- changing places without changing the array -------------------------------------------
+
+
+def at(x):
+    """A changed copy of x: `at(x)[index].set(v)` is what x[index] = v would make of it (JAX's form).
+
+    x: an array or Tensor, which stays as it is; v: an array, number or Tensor that broadcasts
+    to x[index].shape. The methods are set, add, multiply, max, min, and get, which is x[index].
+    The result has the shape and dtype of x. Where the index names a place twice, set takes the
+    last, as NumPy does, and the others take each; the gradient goes only to what was taken.
+    """
+    return Places(x if isinstance(x, Variable) else np.asarray(x))
+
+
+class Places:
+    """x, waiting for an index: see `at`."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __getitem__(self, index):
+        return Chosen(self.x, index)
+
+    def __repr__(self) -> str:
+        return f"at({self.x!r})"
+
+
+class Chosen:
+    """x at an index: what `at(x)[index]` is, before it is told what to do there."""
+
+    def __init__(self, x, index):
+        self.x, self.index, self.shape = x, index, x.shape
+
+    def __repr__(self) -> str:
+        return f"at({self.x!r})[{self.index!r}]"
+
+    def numbers(self):
+        """The place of each chosen element in x laid flat."""
+        return np.arange(self.x.size).reshape(self.shape)[self.index]
+
+    def values(self, v, shape):
+        """v with one number for each chosen element, in the dtype of x."""
+        v = v if isinstance(v, Variable) else np.asarray(v)
+        if self.x.dtype.kind != "f" and (isinstance(v, Variable) or v.dtype.kind == "f"):
+            raise TypeError(
+                f"at: x is an array of {self.x.dtype} and v of {v.dtype}, which x cannot hold; convert x to float first: x.astype(np.float32)"
+            )
+        return np.broadcast_to(v if v.dtype == self.x.dtype else v.astype(self.x.dtype), shape)
+
+    def get(self):
+        return self.x[self.index]
+
+    def set(self, v):
+        numbers = self.numbers()
+        v = self.values(v, numbers.shape)
+        order = np.arange(numbers.size).reshape(numbers.shape)
+        last = np.full(self.x.size, -1)
+        last[numbers] = order
+        taken = np.where(last[numbers] == order, v, 0)
+        return np.where((last >= 0).reshape(self.shape), scatter_add(taken, index=self.index, shape=self.shape), self.x)
+
+    def add(self, v):
+        return self.x + scatter_add(self.values(v, self.numbers().shape), index=self.index, shape=self.shape)
+
+    def multiply(self, v):
+        numbers = self.numbers()
+        v = np.reshape(self.values(v, numbers.shape), -1)
+        y = np.reshape(self.x, -1)
+        for turn in turns(numbers.ravel()):  # in each turn, no place is named twice
+            there = numbers.ravel()[turn]
+            other = np.ones(y.shape, y.dtype)
+            other[there] = 0
+            y = y * (other + scatter_add(v[turn], index=there, shape=y.shape))
+        return np.reshape(y, self.shape)
+
+    def max(self, v):
+        return maximum_at(self.x, self.values(v, self.numbers().shape), index=self.index)
+
+    def min(self, v):
+        return -maximum_at(-self.x, -self.values(v, self.numbers().shape), index=self.index)
+
+
+def turns(numbers):
+    """Positions of `numbers` in groups, at least one: the k-th has those where a number occurs for the k-th time."""
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    occurrence = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return [order[occurrence == k] for k in range(occurrence.max(initial=0) + 1)]
+
+
+def maximum_at(x, v, *, index):
+    y = x.copy()
+    np.maximum.at(y, index, v)
+    return y
+
+
+def maximum_at_rule(g, y, x, v, *, index):
+    """All that are equal to the maximum share its gradient evenly."""
+    x_wins, v_wins = (x == y).astype(g.dtype), (v == y[index]).astype(g.dtype)
+    share = g / (x_wins + scatter_add(v_wins, index=index, shape=x.shape))
+    return share * x_wins, share[index] * v_wins
+
+
+maximum_at = op(
+    maximum_at,
+    maximum_at_rule,
+    cases=[((4, 2), (3, 2), {"index": np.array([1, 1, 3])}), ((3, 4), (3,), {"index": (EVERYTHING, 2)})],
 )

@@ -4,11 +4,13 @@ What the rules promise:
 - cholesky, eigh and whatever says hermitian=True read one triangle of their argument, so the
   gradient is zero in the other: exactly what differences of the NumPy function give. Gradients
   of what a symmetric matrix was made from (A = B @ B.T) do not depend on this choice.
-- Singular vectors, eigenvectors and the columns of Q are defined up to signs, and up to a
-  rotation where values coincide. The gradient of a loss that does not see these choices is
-  exact. Where values coincide to rounding, 1 / (their difference) counts as 0, so that nothing
-  is infinite; the second derivatives of eigh are then incomplete (those of sums of singular
-  values are not).
+- Singular vectors, eigenvectors and the columns of Q are defined up to signs, and further
+  columns (full_matrices, mode="complete") up to a rotation. The gradient of a loss that does
+  not see these choices is exact, at all orders.
+- Where singular values or eigenvalues coincide to rounding, 1 / (their difference) counts as 0,
+  so that nothing is infinite. Gradients of losses that treat all the values alike (sums of
+  powers, the nuclear norm) are still exact; the vectors have no derivative there. The second
+  derivatives of eigh are then incomplete, those of the nuclear norm are not.
 - The gradient of a norm where it is zero is zero.
 
 Sources: M. Giles, An extended collection of matrix derivative results for forward and reverse
@@ -18,11 +20,13 @@ G. Golub and V. Pereyra, The differentiation of pseudo-inverses (1973).
 """
 
 import math
+import operator
 from functools import cache
 
-import numpy as np
-
+from tinygrad_notes.ops.products import as_array
 from tinygrad_notes.registry import compose, constant, op, refuse
+
+import numpy as np
 
 # --- what the rules share ---------------------------------------------------------------------
 
@@ -74,7 +78,9 @@ def first_columns(g, q, k):
 
 
 def orthogonal(rng, *shape):
-    return np.linalg.qr(rng.normal(size=shape))[0]
+    """For tests: orthonormal columns, drawn evenly, so that determinants of both signs come."""
+    q, r = np.linalg.qr(rng.normal(size=shape))
+    return q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
 
 
 def well_conditioned(rng, shape):
@@ -171,6 +177,7 @@ op(np.linalg.pinv, pinv_rule, cases=[*TALL_AND_WIDE, ((3, 2), {"rcond": 1e-10}),
 
 def lstsq(a, b, rcond=None):
     """(x, residuals, rank, singular values) of min |a x - b|, x being pinv(a) @ b; the rank has no gradient."""
+    a, b = as_array(a), as_array(b)
     if rcond is None:
         rcond = float(np.finfo(np.result_type(a.dtype, b.dtype)).eps) * max(a.shape)
     x = np.linalg.pinv(a, rcond) @ b
@@ -181,15 +188,20 @@ def lstsq(a, b, rcond=None):
     return x, residuals, rank, s
 
 
-compose(np.linalg.lstsq, lstsq, cases=[((4, 2), (4,)), ((4, 2), (4, 3)), ((3, 3), (3,)), ((2, 4), (2, 2)), ((4, 2), (4,), {"rcond": 1e-10})], domain=[well_conditioned, (-2.0, 2.0)])
+compose(
+    np.linalg.lstsq,
+    lstsq,
+    cases=[((4, 2), (4,)), ((4, 2), (4, 3)), ((3, 3), (3,)), ((2, 4), (2, 2)), ((4, 2), (4,), {"rcond": 1e-10})],
+    domain=[well_conditioned, (-2.0, 2.0)],
+)
 
 # --- determinants -----------------------------------------------------------------------------------
 
 
 def signed_svd(a):
-    """u, s, vh with det(a) = sign * prod(s); the sign has the shape of a stack of matrices."""
+    """(sign, u, s, vh) with det(a) = sign * prod(s)."""
     u, s, vh = np.linalg.svd(a)
-    return np.sign(np.linalg.det(u) * np.linalg.det(vh))[..., None, None] * u, s, vh
+    return np.sign(np.linalg.det(u) * np.linalg.det(vh))[..., None, None], u, s, vh
 
 
 def products_without(s, left_out):
@@ -200,17 +212,17 @@ def products_without(s, left_out):
 
 def cofactors(a):
     """The gradient of the determinant: det(a) inv(a).T, but from singular values, so that a may have no inverse."""
-    u, s, vh = signed_svd(a)
-    return u * products_without(s, np.eye(s.shape[-1], dtype=bool))[..., None, :] @ vh
+    sign, u, s, vh = signed_svd(a)
+    return sign * u * products_without(s, np.eye(s.shape[-1], dtype=bool))[..., None, :] @ vh
 
 
 def cofactors_rule(g, y, a):
-    u, s, vh = signed_svd(a)
+    sign, u, s, vh = signed_svd(a)
     one = np.eye(s.shape[-1], dtype=bool)
-    pairs = products_without(s, one[:, None] | one) * ~one  # at [i, j]: without s_i and s_j
+    pairs = products_without(s, one[:, None] | one)  # at [i, j]: without s_i and s_j; [i, i] cancels below
     g = mT(u) @ g @ mT(vh)
     on_diagonal = pairs @ np.einsum("...ii->...i", g)[..., None]
-    return u @ (on_diagonal * one - pairs * mT(g)) @ vh
+    return sign * u @ (on_diagonal * one - pairs * mT(g)) @ vh
 
 
 cofactors = op(cofactors, cofactors_rule, cases=SQUARES, domain=well_conditioned)
@@ -229,7 +241,7 @@ def cholesky_rule(g, y, a, *, upper=False):
     if upper:
         return mT(cholesky_rule(mT(g), mT(y), a))
     mask, y_inverse = half_triangle(y), np.linalg.inv(y)
-    return fold(mT(y_inverse) @ (mT(y) @ (g * np.tri(y.shape[-1], dtype=y.dtype)) * mask) @ y_inverse)
+    return fold(mT(y_inverse) @ (mT(y) @ g * mask) @ y_inverse)
 
 
 op(np.linalg.cholesky, cholesky_rule, cases=[*SQUARES, ((3, 3), {"upper": True})], domain=positive_definite)
@@ -242,7 +254,7 @@ def eigh_rule(g, y, a, *, UPLO="L"):
 
 
 op(np.linalg.eigh, eigh_rule, cases=[*SQUARES, ((3, 3), {"UPLO": "U"}), ((2, 3, 3), "L")], domain=symmetric)
-compose(np.linalg.eigvalsh, lambda a, UPLO="L": np.linalg.eigh(a, UPLO)[0], cases=[*SQUARES, ((3, 3), {"UPLO": "U"})], domain=symmetric)
+compose(np.linalg.eigvalsh, lambda a, UPLO: Any = "L": np.linalg.eigh(a, UPLO)[0], cases=[*SQUARES, ((3, 3), {"UPLO": "U"})], domain=symmetric)
 
 
 def svd_factors(a, *, full_matrices):
@@ -268,7 +280,8 @@ def svd_rule(g, y, a, *, full_matrices):
 svd_factors = op(
     svd_factors,
     svd_rule,
-    cases=[(*case, {"full_matrices": False}) for case in TALL_AND_WIDE] + [((3, 3), {"full_matrices": True}), ((4, 3), {"full_matrices": True}), ((2, 3), {"full_matrices": True})],
+    cases=[(*case, {"full_matrices": False}) for case in TALL_AND_WIDE]
+    + [((3, 3), {"full_matrices": True}), ((4, 3), {"full_matrices": True}), ((2, 3), {"full_matrices": True})],
     domain=well_conditioned,
 )
 
@@ -322,17 +335,31 @@ qr_factors = op(
 
 def qr(a, mode="reduced"):
     if mode not in ("reduced", "complete", "r"):
-        raise ValueError(f"qr: mode is {mode!r}, expected 'reduced', 'complete' or 'r'; 'raw' is LAPACK's own format and has no gradient rule")
+        raise ValueError(
+            f"qr: mode is {mode!r}, expected 'reduced', 'complete' or 'r'; 'raw' is LAPACK's own format and has no gradient rule"
+        )
     return qr_factors(a, mode="reduced")[1] if mode == "r" else qr_factors(a, mode=mode)
 
 
-compose(np.linalg.qr, qr, cases=[((3, 3),), ((4, 3), "reduced"), ((2, 4),), ((3, 2), {"mode": "complete"}), ((2, 4, 3), {"mode": "r"})], domain=well_conditioned)
-refuse("the eigenvalues of a general matrix are complex, and Tensors are real; np.linalg.eigh and eigvalsh take symmetric matrices", np.linalg.eig, np.linalg.eigvals)
+compose(
+    np.linalg.qr,
+    qr,
+    cases=[((3, 3),), ((4, 3), "reduced"), ((2, 4),), ((3, 2), {"mode": "complete"}), ((2, 4, 3), {"mode": "r"})],
+    domain=well_conditioned,
+)
+refuse(
+    "the eigenvalues of a general matrix are complex, and Tensors are real; np.linalg.eigh and eigvalsh take symmetric matrices",
+    np.linalg.eig,
+    np.linalg.eigvals,
+)
 
 # --- powers and chains ------------------------------------------------------------------------------------
 
 
 def matrix_power(a, n):
+    n = operator.index(n)
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise np.linalg.LinAlgError(f"matrix_power: a has shape {a.shape}, expected square matrices in the last two axes")
     if n == 0:  # a constant
         return np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
     if n < 0:
@@ -369,7 +396,11 @@ def multi_dot(arrays):
 
 
 compose(np.linalg.matrix_power, matrix_power, cases=[((3, 3), n) for n in (1, 2, 3, 5, -1, -3)] + [((2, 3, 3), 3)], domain=well_conditioned)
-compose(np.linalg.multi_dot, multi_dot, cases=[([(2, 3), (3, 4)],), ([(2, 3), (3, 4), (4, 2), (2, 3)],), ([(3,), (3, 4), (4,)],), ([(3,), (3, 4), (4, 2)],)])
+compose(
+    np.linalg.multi_dot,
+    multi_dot,
+    cases=[([(2, 3), (3, 4)],), ([(2, 3), (3, 4), (4, 2), (2, 3)],), ([(3,), (3, 4), (4,)],), ([(3,), (3, 4), (4, 2)],)],
+)
 constant(np.linalg.matrix_rank)
 
 # --- norms ------------------------------------------------------------------------------------------------
@@ -396,7 +427,11 @@ def power_norm_rule(g, y, x, *, ord, axis):
     return g * (np.sign(x) * (y != 0)) * ratio ** (ord - 1)
 
 
-power_norm = op(power_norm, power_norm_rule, cases=[((3, 4), {"ord": p, "axis": (-1,)}) for p in (3, 1.5, 0.5, -1, -2.5)] + [((2, 3), {"ord": 3, "axis": (0, 1)})])
+power_norm = op(
+    power_norm,
+    power_norm_rule,
+    cases=[((3, 4), {"ord": p, "axis": (-1,)}) for p in (3, 1.5, 0.5, -1, -2.5)] + [((2, 3), {"ord": 3, "axis": (0, 1)})],
+)
 
 
 def norm_along(x, ord, axis):
@@ -463,15 +498,40 @@ compose(
     cases=[((4,),), ((3, 4),), ((2, 3, 2),), ((),), ((2, 3, 2), {"keepdims": True})]
     + [((4,), p) for p in (1, 2, 3, -1, -2, 1.5, INF, -INF)]
     + [((3, 2), p) for p in ("fro", "nuc", 1, -1, 2, -2, INF, -INF)]
-    + [((2, 3, 4), {"axis": axis, "ord": p, "keepdims": kept}) for axis, p, kept in ((1, None, False), (-1, 3, True), ((0, -1), None, False), ((-1, 0), 1, True), ((2, 1), "nuc", False), ((1, 2), 2, True))],
+    + [
+        ((2, 3, 4), {"axis": axis, "ord": p, "keepdims": kept})
+        for axis, p, kept in (
+            (1, None, False),
+            (-1, 3, True),
+            ((0, -1), None, False),
+            ((-1, 0), 1, True),
+            ((2, 1), "nuc", False),
+            ((1, 2), 2, True),
+        )
+    ],
 )
-compose(np.linalg.vector_norm, vector_norm, cases=[((4,),), ((3, 4),), ((2, 3, 4), {"axis": (0, 2), "ord": 3}), ((2, 3), {"axis": 1, "keepdims": True, "ord": INF}), ((2, 3), {"ord": 1})])
+compose(
+    np.linalg.vector_norm,
+    vector_norm,
+    cases=[
+        ((4,),),
+        ((3, 4),),
+        ((2, 3, 4), {"axis": (0, 2), "ord": 3}),
+        ((2, 3), {"axis": 1, "keepdims": True, "ord": INF}),
+        ((2, 3), {"ord": 1}),
+    ],
+)
 compose(
     np.linalg.matrix_norm,
     lambda x, /, *, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims),
     cases=[((3, 4),), ((2, 3, 4), {"ord": "nuc", "keepdims": True}), ((2, 3, 2), {"ord": 2}), ((2, 3), {"ord": 1})],
 )
-compose(np.linalg.cond, cond, cases=[((3, 3),), ((3, 2),), ((2, 3, 3), -2), ((3, 3), "fro"), ((3, 3), 1), ((2, 2, 2), {"p": INF})], domain=well_conditioned)
+compose(
+    np.linalg.cond,
+    cond,
+    cases=[((3, 3),), ((3, 2),), ((2, 3, 3), -2), ((3, 3), "fro"), ((3, 3), 1), ((2, 2, 2), {"p": INF})],
+    domain=well_conditioned,
+)
 
 # --- covariance -----------------------------------------------------------------------------------------------
 
@@ -488,9 +548,9 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
     n = x.shape[1]
     if fweights is None and aweights is None:
         x = x - np.mean(x, axis=1, keepdims=True)
-        return np.squeeze(x @ mT(x) / (n - ddof))
+        return np.squeeze(x @ mT(x) / max(n - ddof, 0))
     frequency = np.ones(n, x.dtype) if fweights is None else np.asarray(fweights).astype(x.dtype)
-    reliability = np.ones(n, x.dtype) if aweights is None else aweights if hasattr(aweights, "dtype") else np.asarray(aweights, x.dtype)
+    reliability = np.ones(n, x.dtype) if aweights is None else as_array(aweights).astype(x.dtype)
     w = frequency * reliability
     total = np.sum(w)
     factor = total - ddof * (np.sum(w * reliability) / total)
@@ -499,7 +559,7 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
 
 
 def as_variables(x, rowvar):
-    x = x if hasattr(x, "shape") else np.asarray(x)
+    x = as_array(x)
     if x.ndim > 2:
         raise ValueError(f"cov: the array has {x.ndim} dimensions, expected 1 or 2; {x.shape}")
     return mT(x) if x.ndim == 2 and not rowvar else np.reshape(x, (1, -1)) if x.ndim < 2 else x
@@ -517,7 +577,20 @@ WEIGHTS = {"fweights": np.array([1, 2, 1, 3])}
 compose(
     np.cov,
     cov,
-    cases=[((3, 4),), ((4,),), ((3, 4), (2, 4)), ((4,), (4,)), ((4, 2), {"rowvar": False}), ((2, 4), {"bias": True}), ((2, 4), {"ddof": 2}), ((2, 4), WEIGHTS)]
-    + [((2, 4), {"aweights": np.array([0.5, 1.0, 2.0, 1.5])}), ((2, 4), WEIGHTS | {"aweights": np.array([0.5, 1.0, 2.0, 1.5]), "ddof": 0}), ((4, 2), (4,), {"rowvar": False, "ddof": 0})],
+    cases=[
+        ((3, 4),),
+        ((4,),),
+        ((3, 4), (2, 4)),
+        ((4,), (4,)),
+        ((4, 2), {"rowvar": False}),
+        ((2, 4), {"bias": True}),
+        ((2, 4), {"ddof": 2}),
+        ((2, 4), WEIGHTS),
+    ]
+    + [
+        ((2, 4), {"aweights": np.array([0.5, 1.0, 2.0, 1.5])}),
+        ((2, 4), WEIGHTS | {"aweights": np.array([0.5, 1.0, 2.0, 1.5]), "ddof": 0}),
+        ((4, 2), (4,), {"rowvar": False, "ddof": 0}),
+    ],
 )
 compose(np.corrcoef, corrcoef, cases=[((3, 5),), ((5,), (5,)), ((5, 2), {"rowvar": False}), ((2, 5), (5,))])

@@ -12,10 +12,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from tinygrad_notes.binding import Given
 from tinygrad_notes.registry import compose, constant, op
+
+import numpy as np
+
+
+def as_array(x):
+    """Lists and numbers as arrays; arrays and Tensors as they are."""
+    return x if hasattr(x, "shape") else np.asarray(x)
+
 
 # --- matmul -------------------------------------------------------------------------------
 
@@ -71,27 +77,39 @@ op(np.matmul, matmul_rule_a, matmul_rule_b, forward=matmul, cases=MATMULS)
 # --- einsum -------------------------------------------------------------------------------
 
 
-def contract(a, b, *, labels):
-    """einsum("{labels[0]},{labels[1]}->{labels[2]}", a, b), as one matrix product where there is one.
+@lru_cache(maxsize=1024)
+def matrix_form(left: str, right: str, out: str) -> tuple | None:
+    """A contraction as a matrix product, or None where it is none.
 
-    No operand repeats a label, and each label is in two of the three: what `plan` provides.
+    The axes of a as (batch, rows, summed), of b as (batch, summed, columns), those of the
+    product in the order of `out`, and the number of batch and of row axes.
     """
-    left, right, out = labels
-    size = dict(zip(left + right, a.shape + b.shape))
     batch = [n for n in out if n in left and n in right]
     rows = [n for n in out if n not in right]
     columns = [n for n in out if n not in left]
     summed = [n for n in left if n not in out]
     if not summed or not (rows or columns):
-        return np.einsum(f"{left},{right}->{out}", a, b)
+        return None
+    axes_of_a = [left.index(n) for n in batch + rows + summed]
+    axes_of_b = [right.index(n) for n in batch + summed + columns]
+    return axes_of_a, axes_of_b, [(batch + rows + columns).index(n) for n in out], len(batch), len(rows)
 
-    def as_matrix(x, names, *groups):
-        x = np.transpose(x, [names.index(n) for group in (batch, *groups) for n in group])
-        return np.reshape(x, [size[n] for n in batch] + [math.prod(size[n] for n in group) for group in groups])
 
-    y = np.matmul(as_matrix(a, left, rows, summed), as_matrix(b, right, summed, columns))
-    order = batch + rows + columns
-    return np.transpose(np.reshape(y, [size[n] for n in order]), [order.index(n) for n in out])
+def contract(a, b, *, labels):
+    """einsum("{labels[0]},{labels[1]}->{labels[2]}", a, b), as one matrix product where there is one.
+
+    No operand repeats a label, and each label is in two of the three: what `plan` provides.
+    """
+    form = matrix_form(*labels)
+    if form is None:
+        return np.einsum("{},{}->{}".format(*labels), a, b)
+    axes_of_a, axes_of_b, axes_of_y, i, j = form
+    a, b = a.transpose(axes_of_a), b.transpose(axes_of_b)
+    batch, rows, summed = a.shape[:i], a.shape[i : i + j], a.shape[i + j :]
+    columns = b.shape[i + len(summed) :]
+    n = math.prod(summed)
+    y = np.matmul(a.reshape(*batch, math.prod(rows), n), b.reshape(*batch, n, math.prod(columns)))
+    return y.reshape(batch + rows + columns).transpose(axes_of_y)
 
 
 contract = op(
@@ -132,7 +150,12 @@ def rearrange_rule(g, y, x, *, labels):
 rearrange = op(
     rearrange,
     rearrange_rule,
-    cases=[((2, 3), {"labels": ("ij", "ji")}), ((3, 2, 3), {"labels": ("iji", "i")}), ((2, 2, 2), {"labels": ("iii", "")}), ((2, 3, 4), {"labels": ("abc", "ca")})],
+    cases=[
+        ((2, 3), {"labels": ("ij", "ji")}),
+        ((3, 2, 3), {"labels": ("iji", "i")}),
+        ((2, 2, 2), {"labels": ("iii", "")}),
+        ((2, 3, 4), {"labels": ("abc", "ca")}),
+    ],
 )
 
 
@@ -158,6 +181,10 @@ def spell_out(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
     extra = [ndim - len(term) + 3 if "..." in term else 0 for term, ndim in zip(given.split(","), ndims)]
     fresh = fresh[: max(extra)]
     terms = [term.replace("...", fresh[len(fresh) - n :]) for term, n in zip(given.split(","), extra)]
+    if fresh and arrow and "..." not in output:
+        raise ValueError(
+            f"einsum: the operands have {len(fresh)} axes under '...', but the output of {subscripts!r} has none; write '...' there too"
+        )
     if not arrow:
         output = "..." + "".join(sorted(n for n in set(given) - set(".,") if given.count(n) == 1))
     return terms, output.replace("...", fresh)
@@ -210,9 +237,7 @@ def plan(subscripts: str, shapes: tuple[tuple[int, ...], ...], optimize: Any) ->
 def einsum(*operands, optimize=False, dtype=None, casting="safe", order="K"):
     """np.einsum as products of two operands at a time, cheapest first unless `optimize` is a path (casting and order are ignored)."""
     subscripts, values = as_subscripts(operands)
-    values = [x if hasattr(x, "shape") else np.asarray(x) for x in values]
-    if dtype is not None:
-        values = [x.astype(dtype) for x in values]
+    values = [as_array(x) if dtype is None else as_array(x).astype(dtype) for x in values]
     key = tuple(optimize) if isinstance(optimize, list) else optimize  # plans are remembered
     for positions, labels in plan(subscripts, tuple(x.shape for x in values), key):
         inputs = [values[i] for i in positions]
@@ -259,16 +284,18 @@ constant(np.einsum_path)
 # --- tensordot, dot, inner, outer, kron -----------------------------------------------------
 
 
-def tensordot(a, b, axes=2):
+def tensordot(a, b, axes: Any = 2):
     """Sums of products over pairs of axes: `axes` of them at the end of a and the start of b, or as listed."""
-    a, b = (x if hasattr(x, "shape") else np.asarray(x) for x in (a, b))
-    if np.ndim(axes) == 0:
-        of_a, of_b = range(a.ndim - axes, a.ndim), range(axes)
-    else:
+    a, b = as_array(a), as_array(b)
+    try:
         of_a, of_b = ([part] if np.ndim(part) == 0 else list(part) for part in axes)
+    except TypeError:  # a number
+        of_a, of_b = range(a.ndim - axes, a.ndim), range(axes)
     of_a, of_b = [i % max(a.ndim, 1) for i in of_a], [i % max(b.ndim, 1) for i in of_b]
     if len(of_a) != len(of_b) or [a.shape[i] for i in of_a] != [b.shape[i] for i in of_b]:
-        raise ValueError(f"tensordot: axes {axes} pair lengths {[a.shape[i] for i in of_a]} with {[b.shape[i] for i in of_b]}, expected equal ones; a {a.shape}, b {b.shape}")
+        raise ValueError(
+            f"tensordot: axes {axes} pair lengths {[a.shape[i] for i in of_a]} with {[b.shape[i] for i in of_b]}, expected equal ones; a {a.shape}, b {b.shape}"
+        )
     left, right = string.ascii_letters[: a.ndim], list(string.ascii_letters[a.ndim : a.ndim + b.ndim])
     for i, j in zip(of_a, of_b):
         right[j] = left[i]
@@ -293,7 +320,7 @@ compose(
 def dot(a, b):
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return np.multiply(a, b)
-    if np.ndim(a) <= 2 and np.ndim(b) <= 2 or np.ndim(b) == 1:
+    if max(np.ndim(a), np.ndim(b)) <= 2 or np.ndim(b) == 1:
         return np.matmul(a, b)
     return tensordot(a, b, axes=(-1, -2))
 
@@ -314,9 +341,24 @@ def kron(a, b):
     return np.reshape(blocks, [m * n for m, n in zip(of_a, of_b)])
 
 
-DOTS = [((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 3)), ((2, 3), (3, 4)), ((2, 3, 4), (4,)), ((2, 3, 4), (4, 2)), ((2, 3), (2, 3, 4)), ((2, 2, 3), (2, 3, 2)), ((), (2, 3)), ((2, 3), ())]
+DOTS = [
+    ((4,), (4,)),
+    ((3, 4), (4,)),
+    ((4,), (4, 3)),
+    ((2, 3), (3, 4)),
+    ((2, 3, 4), (4,)),
+    ((2, 3, 4), (4, 2)),
+    ((2, 3), (2, 3, 4)),
+    ((2, 2, 3), (2, 3, 2)),
+    ((), (2, 3)),
+    ((2, 3), ()),
+]
 compose(np.dot, dot, cases=DOTS)
-compose(np.inner, inner, cases=[((4,), (4,)), ((3, 4), (4,)), ((2, 4), (3, 4)), ((2, 2, 3), (4, 3)), ((3,), (2, 2, 3)), ((), (2, 3)), ((2, 3), ())])
+compose(
+    np.inner,
+    inner,
+    cases=[((4,), (4,)), ((3, 4), (4,)), ((2, 4), (3, 4)), ((2, 2, 3), (4, 3)), ((3,), (2, 2, 3)), ((), (2, 3)), ((2, 3), ())],
+)
 compose(np.outer, outer, cases=[((3,), (4,)), ((2, 3), (2, 2)), ((), (3,))])
 compose(np.vdot, lambda a, b, /: np.matmul(np.reshape(a, -1), np.reshape(b, -1)), cases=[((4,), (4,)), ((2, 3), (3, 2)), ((), ())])
 compose(np.kron, kron, cases=[((2, 3), (3, 2)), ((2,), (3,)), ((2, 3), (2,)), ((2,), (2, 1, 3)), ((), (2, 3))])
@@ -370,12 +412,30 @@ def trace(a, offset=0, axis1=0, axis2=1, dtype=None):
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
 
 
-compose(np.trace, trace, cases=[((3, 3),), ((2, 4), 1), ((4, 2), {"offset": -2}), ((2, 3, 4), {"axis1": 1, "axis2": 2}), ((2, 3, 2), {"axis1": -1, "axis2": 0, "offset": 1})])
+compose(
+    np.trace,
+    trace,
+    cases=[
+        ((3, 3),),
+        ((2, 4), 1),
+        ((4, 2), {"offset": -2}),
+        ((2, 3, 4), {"axis1": 1, "axis2": 2}),
+        ((2, 3, 2), {"axis1": -1, "axis2": 0, "offset": 1}),
+    ],
+)
 compose(np.linalg.matmul, lambda x1, x2, /: np.matmul(x1, x2), cases=[((2, 3), (3, 4)), ((2, 3, 4), (4, 2))])
-compose(np.linalg.tensordot, lambda x1, x2, /, *, axes=2: tensordot(x1, x2, axes), cases=[((2, 3, 4), (3, 4, 2)), ((2, 3), (3, 4), {"axes": 1})])
+compose(
+    np.linalg.tensordot, lambda x1, x2, /, *, axes=2: tensordot(x1, x2, axes), cases=[((2, 3, 4), (3, 4, 2)), ((2, 3), (3, 4), {"axes": 1})]
+)
 compose(np.linalg.vecdot, lambda x1, x2, /, *, axis=-1: vecdot(x1, x2, axis=axis), cases=VECDOTS)
-compose(np.linalg.diagonal, lambda x, /, *, offset=0: np.diagonal(x, offset, -2, -1), cases=[((3, 3),), ((2, 3, 4), {"offset": 1}), ((2, 3, 4), {"offset": -1})])
-compose(np.linalg.trace, lambda x, /, *, offset=0, dtype=None: trace(x, offset, -2, -1, dtype), cases=[((3, 3),), ((2, 3, 4), {"offset": 1})])
+compose(
+    np.linalg.diagonal,
+    lambda x, /, *, offset=0: np.diagonal(x, offset, -2, -1),
+    cases=[((3, 3),), ((2, 3, 4), {"offset": 1}), ((2, 3, 4), {"offset": -1})],
+)
+compose(
+    np.linalg.trace, lambda x, /, *, offset=0, dtype=None: trace(x, offset, -2, -1, dtype), cases=[((3, 3),), ((2, 3, 4), {"offset": 1})]
+)
 compose(np.linalg.matrix_transpose, lambda x, /: np.swapaxes(x, -1, -2), cases=[((2, 3),), ((2, 3, 4),)])
 
 

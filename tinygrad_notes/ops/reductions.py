@@ -1,21 +1,384 @@
-"""Functions that collapse axes: sums, products, extremes, moments."""
+"""Functions that collapse axes: sums, products, extremes, moments, quantiles; and the methods of ufuncs."""
+
+import itertools
+import math
+from functools import partial, reduce
 
 import numpy as np
 
-from tinygrad_notes.registry import op
+from tinygrad_notes.binding import Given, check_params, label
+from tinygrad_notes.core import table
+from tinygrad_notes.ops.elementwise import log_of_whole, nonzero
+from tinygrad_notes.ops.indexing import scatter_add
+from tinygrad_notes.registry import call_plain, compose, constant, constants, op, plain, registry
 
-AXES = [((3, 4),), ((2, 3, 4), {"axis": 1}), ((2, 3, 4), {"axis": (0, -1)}), ((3, 4), {"axis": 0, "keepdims": True}), ((),)]
+AXES = [
+    ((3, 4),),
+    ((2, 3, 4), {"axis": 1}),
+    ((2, 3, 4), {"axis": (0, -1)}),
+    ((3, 4), {"axis": 0, "keepdims": True}),
+    ((3, 4), {"keepdims": True}),
+    ((),),
+]
+MASK = np.array([[True, False, True, True], [False, True, True, False], [True, True, True, False]])
+WHERE = [((3, 4), {"where": MASK}), ((3, 4), {"axis": 1, "where": MASK}), ((2, 3, 4), {"axis": (0, 2), "where": MASK, "keepdims": True})]
+EMPTY = [((0, 3),), ((0, 3), {"axis": 0}), ((3, 4), {"axis": ()}), ((), {"axis": -1})]
 
 
 def restore(g, ndim, axis, keepdims):
     """The gradient g of a reduction with its reduced axes back, so that it broadcasts against the input."""
-    if axis is None:
+    if axis is None or not ndim:
         return np.reshape(g, (1,) * ndim)
     return g if keepdims else np.expand_dims(g, axis)
 
 
-def sum_rule(g, y, x, *, axis=None, keepdims=False):
-    return np.broadcast_to(restore(g, x.ndim, axis, keepdims), x.shape)
+def count(shape, axis, where, dtype, less=0, least=0):
+    """How many elements make each output, minus `less`: a plain number, or an array where `where` makes them differ."""
+    if where is True:
+        axes = range(len(shape)) if axis is None or not shape else axis if isinstance(axis, tuple) else (axis,)
+        return max(math.prod(shape[i] for i in axes) - less, least)
+    return np.maximum(np.sum(np.broadcast_to(where, shape), axis=axis, keepdims=True, dtype=dtype) - less, least)
 
 
-op(np.sum, sum_rule, cases=AXES)
+# --- sums, means, products ------------------------------------------------------------------
+
+
+def sum_rule(g, y, x, *, axis=None, keepdims=False, initial=0, where=True):
+    g = restore(g, x.ndim, axis, keepdims)
+    return np.broadcast_to(g if where is True else np.where(where, g, 0), x.shape)
+
+
+def mean_rule(g, y, x, *, axis=None, keepdims=False, where=True):
+    g = restore(g, x.ndim, axis, keepdims) / count(x.shape, axis, where, g.dtype, least=1)
+    return np.broadcast_to(g if where is True else np.where(where, g, 0), x.shape)
+
+
+def product_of_others(x):
+    """y[i] = the product of all x[j] but x[i], along the last axis: no division, so that zeros are exact.
+
+    The first half is multiplied with the second; what the pairs' others are (by recursion), times
+    the partner, are the element's others. About 6 n multiplications in log2(n) rounds.
+    """
+    n = x.shape[-1]
+    if n < 2:
+        return np.ones(x.shape, x.dtype)
+    half = n // 2
+    a, b, odd = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    others = product_of_others(np.concatenate([a * b, odd], -1))
+    return np.concatenate([others[..., :half] * b, others[..., :half] * a, others[..., half:]], -1)
+
+
+def rows(x, axis):
+    """x as (B, n): the axes that stay, flat, and the reduced axes, flat; and the way back."""
+    axes = range(x.ndim) if axis is None or not x.ndim else axis if isinstance(axis, tuple) else (axis,)
+    reduced = [i % x.ndim for i in axes]
+    stay = [i for i in range(x.ndim) if i not in reduced]
+    moved = np.transpose(x, stay + reduced)
+    flat = np.reshape(moved, [math.prod(x.shape[i] for i in group) for group in (stay, reduced)])
+    return flat, lambda v: np.transpose(np.reshape(v, moved.shape), np.argsort(stay + reduced))
+
+
+def prod_rule(g, y, x, *, axis=None, keepdims=False, initial=1, where=True):
+    flat, back = rows(x if where is True else np.where(where, x, 1), axis)
+    g = initial * restore(g, x.ndim, axis, keepdims) * back(product_of_others(flat))
+    return g if where is True else np.where(where, g, 0)
+
+
+STARTS = [
+    ((3, 4), {"axis": 1, "initial": 1.5}),
+    ((2, 3), {"initial": 2, "keepdims": True}),
+    ((3, 4), {"axis": 0, "initial": 0.5, "where": MASK}),
+]
+op(np.sum, sum_rule, cases=AXES + WHERE + EMPTY + STARTS)
+op(np.mean, mean_rule, cases=AXES + WHERE + EMPTY[2:3])
+op(np.prod, prod_rule, cases=AXES + WHERE + EMPTY + STARTS + [((7,),), ((1, 3), {"axis": 0})])
+
+# --- extremes ---------------------------------------------------------------------------------
+
+
+def extreme_rule(g, y, x, *, axis=None, keepdims=False, initial=None, where=True):
+    """The gradient goes to the elements that equal the extreme and is shared evenly by them (and by an equal `initial`)."""
+    hit = (x == restore(y, x.ndim, axis, keepdims)) & where
+    hits = np.sum(hit, axis=axis, keepdims=keepdims) + (y == initial)
+    return restore((g / np.maximum(hits, 1)).astype(g.dtype), x.ndim, axis, keepdims) * hit
+
+
+BOUNDED = [
+    ((3, 4), {"axis": 0, "initial": 0.0}),
+    ((3, 4), {"axis": 1, "where": MASK, "initial": -0.1}),
+    ((3, 4), {"where": MASK, "initial": 5.0}),
+]
+for extreme in (np.max, np.amax, np.min, np.amin, np.nanmax, np.nanmin):
+    op(extreme, extreme_rule, cases=AXES + EMPTY[2:] + BOUNDED + [((3, 4), {"axis": 0, "initial": -5.0, "where": MASK})])
+
+compose(
+    np.ptp,
+    lambda a, axis=None, out=None, keepdims=False: np.max(a, axis, keepdims=keepdims) - np.min(a, axis, keepdims=keepdims),
+    cases=AXES,
+)
+
+# --- moments ------------------------------------------------------------------------------------
+
+
+def bind_moment(op, args, kwargs):
+    """np.var and np.std: beside the array, its mean= is an input."""
+    params = dict(zip(op.names, args)) | kwargs
+    mean = params.pop("mean", np._NoValue)
+    return (params.pop("a"), None if mean is np._NoValue else mean), check_params(op, params)
+
+
+def moment(function):
+    return lambda a, mean=None, **params: function(a, **params) if mean is None else function(a, mean=mean, **params)
+
+
+def deviation(x, mean, axis, where):
+    """x minus its mean, 0 where x does not count."""
+    d = x - (np.mean(x, axis=axis, keepdims=True, where=where) if mean is None else mean)
+    return d if where is True else np.where(where, d, 0)
+
+
+def var_rule(g, y, x, mean, *, axis=None, ddof=0, correction=0, keepdims=False, where=True):
+    scale = 2 * restore(g, x.ndim, axis, keepdims) / count(x.shape, axis, where, g.dtype, less=ddof + correction)
+    return scale * deviation(x, mean, axis, where)
+
+
+def std_rule(g, y, x, mean, **params):
+    """A deviation of 0 is a minimum, with a kink: its gradient is 0, as that of a norm."""
+    return var_rule(0.5 * g / nonzero(y), y, x, mean, **params)
+
+
+def by_mean(rule):
+    return lambda g, y, x, mean, **params: -rule(g, y, x, mean, **params)  # the walk sums it
+
+
+SPREADS = [((3, 4), {"ddof": 1}), ((3, 4), {"axis": 0, "correction": 1}), ((3, 4), {"axis": 1, "ddof": 1, "where": MASK})]
+OWN_MEAN = [((3, 4), {"axis": 0, "mean": np.full((1, 4), 0.1)}), ((3, 4), {"mean": np.full((1, 1), 0.1), "ddof": 1})]
+SPREADS += AXES[:-1] + WHERE + EMPTY[2:3] + OWN_MEAN
+for function, rule in ((np.var, var_rule), (np.std, std_rule)):
+    op(function, rule, by_mean(rule), forward=moment(function), bind=bind_moment, cases=[*SPREADS, ((),)] if rule is var_rule else SPREADS)
+
+
+def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
+    """sum(weights * a) / sum(weights); weights have the shape of a, or of its axes `axis`."""
+    if weights is None:
+        y = np.mean(a, axis, keepdims=keepdims)
+        return (y, np.full(y.shape, np.size(a) / y.size, y.dtype)) if returned else y
+    shape = np.shape(a)
+    if np.shape(weights) != shape:
+        if axis is None:
+            raise TypeError(f"np.average: weights {np.shape(weights)} and a {shape} differ in shape; name the axis of the weights")
+        axes = [i % len(shape) for i in (axis if isinstance(axis, tuple) else (axis,))]
+        if np.shape(weights) != tuple(shape[i] for i in axes):
+            raise ValueError(
+                f"np.average: weights {np.shape(weights)} do not fit axis {axis} of a {shape}; give one weight for each place along it"
+            )
+        weights = np.reshape(np.transpose(weights, np.argsort(axes)), [n if i in axes else 1 for i, n in enumerate(shape)])
+    total = np.sum(weights, axis, keepdims=keepdims)
+    if np.any(total == 0):
+        raise ZeroDivisionError(f"np.average: the weights sum to zero along axis {axis}; leave such rows out")
+    y = np.sum(np.multiply(a, weights), axis, keepdims=keepdims) / total
+    return (y, np.broadcast_to(total, y.shape)) if returned else y
+
+
+WEIGHED = [
+    ((2, 3), {"weights": np.array([[1.0, 2.0, 0.5], [0.5, 1.0, 3.0]])}),
+    ((2, 3), 1, np.array([1.0, 2.0, 0.5])),
+    ((2, 3), -1, (3,), {"returned": True}),
+]
+WEIGHED += [
+    ((2, 3, 4), Given((2, 0)), (4, 2)),
+    ((2, 3), 0, (2, 3), {"keepdims": True}),
+    ((2, 3), 1, {"returned": True}),
+    ((2, 3), None, (2, 3), True),
+]
+compose(np.average, average, cases=[((2, 3),), ((2, 3), {"axis": 0, "keepdims": True}), *WEIGHED], domain=(0.5, 2.0))
+
+# --- quantiles ------------------------------------------------------------------------------------
+
+
+def by_rank(g, y, x, *, axis, positions, weights=None):
+    """Give g to the elements at the ranks `positions(n)` of each row of n numbers; a fraction shares it with the next.
+
+    positions(n) has the shape of q; NaN does not count. Equal elements keep their order. With
+    weights, the output is the first element of its value.
+    """
+    flat, back = rows(x, axis)
+    (B, n), row = flat.shape, np.arange(flat.shape[0])[:, None]
+    order = np.argsort(flat, axis=1, kind="stable")  # NaN comes last
+    counts = np.sum(~np.isnan(flat), axis=1)
+    sizes, which = np.unique(np.maximum(counts, 1), return_inverse=True)
+    position = np.reshape([positions(np.arange(float(size))) for size in sizes], (len(sizes), -1))[which.ravel()]  # (B, Q)
+    if weights is not None:
+        ys = np.transpose(np.reshape(y, (-1, B)))
+        position = np.argmax(flat[row, order][:, None, :] == ys[:, :, None], axis=2)
+    low = np.floor(position).astype(int)
+    fraction = position - low
+    g = np.where(counts[:, None] > 0, np.transpose(np.reshape(g, (-1, B))), 0)
+
+    def give(rank, share):
+        return scatter_add(g * share.astype(g.dtype), index=(row, order[row, rank]), shape=(B, n))
+
+    return back(give(low, 1 - fraction) + give(np.minimum(low + 1, n - 1), fraction))
+
+
+def quantile_rule(function):
+    def rule(g, y, x, *, q, axis=None, method="linear", keepdims=False, weights=None):
+        return by_rank(g, y, x, axis=axis, positions=lambda ranks: function(ranks, q, method=method), weights=weights)
+
+    return rule
+
+
+def median_rule(g, y, x, *, axis=None, keepdims=False):
+    return by_rank(g, y, x, axis=axis, positions=np.median)
+
+
+METHODS = "inverted_cdf averaged_inverted_cdf closest_observation interpolated_inverted_cdf hazen weibull linear median_unbiased normal_unbiased lower higher midpoint nearest"
+SOME = np.array([[0.1, 0.5], [0.0, 1.0]])
+for median, quantile, percentile in ((np.median, np.quantile, np.percentile), (np.nanmedian, np.nanquantile, np.nanpercentile)):
+    op(median, median_rule, cases=[*AXES, ((5,),)])
+    cases = [
+        ((3, 4), 0.3),
+        ((3, 4), SOME, {"axis": 1}),
+        ((2, 3, 4), SOME[0], {"axis": (0, -1), "keepdims": True}),
+        ((), 0.5),
+        ((5, 2), {"q": 0.7, "axis": -2}),
+    ]
+    cases += [((7,), 0.37, {"method": method}) for method in METHODS.split()]
+    cases += [((5,), 0.6, {"weights": np.array([1.0, 2.0, 0.5, 1.0, 3.0]), "method": "inverted_cdf"})]
+    op(quantile, quantile_rule(quantile), cases=cases)
+    op(
+        percentile,
+        quantile_rule(percentile),
+        cases=[((3, 4), 30), ((3, 4), 100 * SOME, {"axis": 1}), ((5,), 40.0, {"method": "hazen", "keepdims": True})],
+    )
+
+# --- NaN as a missing value ---------------------------------------------------------------------------
+
+
+def without_nan(rule):
+    """The rule of a function that leaves out NaN, from the rule of the one that does not."""
+    return lambda g, y, x, *, where=True, **params: rule(g, y, x, where=where & ~np.isnan(x), **params)
+
+
+def moment_without_nan(rule):
+    return lambda g, y, x, mean, *, where=True, **params: rule(g, y, x, mean, where=where & ~np.isnan(x), **params)
+
+
+def some_nan(rng, shape):
+    """Numbers with NaN in the first column, where there is more than one."""
+    x = rng.uniform(-2, 2, shape)
+    x[..., : int(x.ndim > 0 and shape[-1] > 1)] = np.nan
+    return x
+
+
+op(np.nansum, without_nan(sum_rule), cases=AXES + WHERE + EMPTY + STARTS)
+op(np.nanprod, without_nan(prod_rule), cases=AXES + WHERE + EMPTY + STARTS)
+op(np.nanmean, without_nan(mean_rule), cases=AXES + WHERE + EMPTY[2:3])
+for function, rule in ((np.nanvar, var_rule), (np.nanstd, std_rule)):
+    over_x, over_mean = moment_without_nan(rule), moment_without_nan(by_mean(rule))
+    op(function, over_x, over_mean, forward=moment(function), bind=bind_moment, cases=SPREADS)
+compose(
+    np.nancumsum,
+    lambda a, axis=None, dtype=None: np.cumsum(np.where(np.isnan(a), 0, a), axis, dtype),
+    cases=[((2, 3),), ((2, 3), {"axis": 1})],
+)
+compose(
+    np.nancumprod,
+    lambda a, axis=None, dtype=None: np.cumprod(np.where(np.isnan(a), 1, a), axis, dtype),
+    cases=[((2, 3),), ((2, 3), {"axis": 1})],
+)
+
+constant(np.all, np.any, np.count_nonzero, np.argmax, np.argmin, np.nanargmax, np.nanargmin)
+
+# --- the methods of ufuncs: reduce, accumulate, reduceat, outer, at ------------------------------------
+
+
+def method(ufunc, name, body, cases, domain=None):
+    """Register `body` for ufunc.<name>, which NumPy hands to us as the pair (ufunc, name)."""
+    compose(getattr(ufunc, name), body, cases=cases, domain=domain)
+    made = table[ufunc, name] = table.pop(getattr(ufunc, name))
+    made.label = f"{label(ufunc)}.{name}"
+
+
+FIRST_AXIS = [
+    ((3, 4),),
+    ((2, 3, 4), {"axis": -1}),
+    ((2, 3, 4), {"axis": (0, 2), "keepdims": True}),
+    ((3, 4), {"axis": None}),
+    ((3, 4), {"where": MASK, "initial": 0.5}),
+]
+for ufunc, function in ((np.add, np.sum), (np.multiply, np.prod), (np.maximum, np.max), (np.minimum, np.min)):
+    method(ufunc, "reduce", lambda x, axis=0, function=function, **params: function(x, axis=axis, **params), FIRST_AXIS)
+for ufunc, function in ((np.add, np.cumsum), (np.multiply, np.cumprod)):
+    method(
+        ufunc,
+        "accumulate",
+        lambda x, axis=0, function=function, **params: function(x, axis=axis, **params),
+        [((3, 4),), ((2, 3, 4), {"axis": -1})],
+    )
+
+
+def logaddexp_reduce(x, axis=0, keepdims=False):
+    """log(sum(exp(x))), of -inf alone -inf with gradient 0; the largest is taken out, so that no exponential overflows."""
+    top = log_of_whole(np.max(plain(x), axis=axis, keepdims=True, initial=-np.inf))
+    total = np.sum(np.exp(x - top), axis=axis, keepdims=keepdims)
+    top = np.reshape(top, total.shape)
+    return np.where(total == 0, -np.inf, np.log(nonzero(total)) + top)
+
+
+method(np.logaddexp, "reduce", logaddexp_reduce, FIRST_AXIS[:4])
+
+
+def reduceat_rule(g, y, x, *, indices, axis=0):
+    """Each element gets the gradients of the sums that it is in."""
+    stops = np.append(indices[1:], x.shape[axis])
+    lengths = np.where(stops > indices, stops - indices, 1)  # a stop before its start: the start alone
+    which = np.repeat(np.arange(len(lengths)), lengths)
+    member = np.arange(len(which)) + np.repeat(indices - np.cumsum(lengths) + lengths, lengths)
+    front = (slice(None),) * (axis % x.ndim)
+    return scatter_add(g[(*front, which)], index=(*front, member), shape=x.shape)
+
+
+def add_reduceat(x, indices, axis=0):
+    return np.add.reduceat(x, indices, axis)
+
+
+add_reduceat = op(
+    add_reduceat, reduceat_rule, cases=[((6,), {"indices": np.array([0, 2, 2, 5, 1])}), ((2, 5), {"indices": np.array([1, 3]), "axis": -1})]
+)
+method(
+    np.add,
+    "reduceat",
+    lambda x, indices, axis=0: add_reduceat(x, indices=np.asarray(indices), axis=axis),
+    [((6,), np.array([0, 2, 5])), ((2, 5), [1, 3], 1)],
+)
+
+
+def accumulate(ufunc, x, axis=0):
+    """y[0] = x[0], then y[i] = ufunc(y[i - 1], x[i]): one call each."""
+    return np.stack(list(itertools.accumulate(np.moveaxis(x, axis, 0), ufunc)), axis)
+
+
+def fold(ufunc, x, axis=0, keepdims=False):
+    """The last of `accumulate`."""
+    last = reduce(ufunc, np.moveaxis(x, axis, 0))
+    return np.expand_dims(last, axis) if keepdims else last
+
+
+def outer(ufunc, a, b, **params):
+    """ufunc(a[i], b[j]) for all i and j."""
+    return ufunc(np.reshape(a, np.shape(a) + (1,) * np.ndim(b)), b, **params)
+
+
+def add_methods(ufunc):
+    """What a differentiable ufunc's methods do, where nothing better was registered above."""
+    if (ufunc.nin, ufunc.nout, ufunc.signature) == (2, 1, None):
+        for name, body in (("outer", outer), ("reduce", fold), ("accumulate", accumulate)):
+            table.setdefault((ufunc, name), partial(body, ufunc))
+
+
+for ufunc in [item.function for item in registry if isinstance(item.function, np.ufunc)]:
+    add_methods(ufunc)
+for ufunc in [function for function in constants if isinstance(function, np.ufunc)]:
+    for name in ("reduce", "accumulate", "reduceat", "outer"):
+        table[ufunc, name] = partial(call_plain, getattr(ufunc, name))

@@ -20,9 +20,9 @@ from functools import cache
 from itertools import groupby, pairwise
 from pathlib import Path
 
-import numpy as np
-
 from tinygrad_notes.text.characters import check_ids
+
+import numpy as np
 
 Pair = tuple[int, int]
 NEVER = (sys.maxsize, -1)  # the rank and result of a pair that does not merge
@@ -62,14 +62,21 @@ def split_pattern() -> re.Pattern[str]:
     number, a run of signs, white space. Which characters are letters depends on this Python's Unicode version.
     """
     letter, number, space = category_class("L"), category_class("N"), WHITE_SPACE
-    return re.compile(rf"'(?:[stmd]|re|ve|ll)| ?[{letter}]+| ?[{number}]+| ?[^{space}{letter}{number}]+|[{space}]+(?![^{space}])|[{space}]+")
+    return re.compile(
+        rf"'(?:[stmd]|re|ve|ll)| ?[{letter}]+| ?[{number}]+| ?[^{space}{letter}{number}]+|[{space}]+(?![^{space}])|[{space}]+"
+    )
 
 
-def to_bytes(text: str) -> bytes:
+def pieces(text: str) -> list[str]:
+    """Cut `text` by the pattern. ValueError at half of a surrogate pair, which UTF-8 cannot hold."""
     try:
-        return text.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"encode: {ascii(text[error.start])} at position {error.start} of {ascii(text[:40])} is half of a surrogate pair, which UTF-8 cannot hold; decode the text with errors='replace'") from None
+        i = error.start
+        raise ValueError(
+            f"encode: {text[i]!a} at position {i} is half of a surrogate pair, expected text that UTF-8 can hold; decode its source with errors='replace'"
+        ) from None
+    return split_pattern().findall(text)
 
 
 def join(ids: list[int], pair: Pair, new: int) -> list[int]:
@@ -142,7 +149,9 @@ class ByteBPE:
         ids = {token: i for i, token in enumerate(self.tokens) if i not in self.special.values()}
         missing = [b for b in range(256) if bytes([b]) not in ids]
         if missing:
-            raise ValueError(f"ByteBPE: the vocabulary has no token for {len(missing)} of the 256 bytes, the first {missing[0]:#04x}; expected a byte-level vocabulary, such as GPT-2's")
+            raise ValueError(
+                f"ByteBPE: the vocabulary has no token for {len(missing)} of the 256 bytes, the first {missing[0]:#04x}; expected a byte-level vocabulary, such as GPT-2's"
+            )
         self._byte_ids = [ids[bytes([b])] for b in range(256)]
         self._ranked = {pair: (rank, new) for rank, (pair, new) in enumerate(self.merges.items())}
         self._special_pattern = re.compile("(" + "|".join(map(re.escape, sorted(self.special, key=len, reverse=True))) + ")")
@@ -157,19 +166,23 @@ class ByteBPE:
         """
         merges = vocabulary_size - 256 - len(special)
         if merges < 0 or minimum_count < 1:
-            raise ValueError(f"ByteBPE.train: vocabulary_size is {vocabulary_size} and minimum_count {minimum_count}, expected at least {256 + len(special)} (256 bytes and {len(special)} special tokens) and 1; raise them")
-        pieces: Counter[str] = Counter()
+            raise ValueError(
+                f"ByteBPE.train: vocabulary_size is {vocabulary_size} and minimum_count {minimum_count}, expected at least {256 + len(special)} (256 bytes and {len(special)} special tokens) and 1; raise them"
+            )
+        if "" in special or len(set(special)) < len(special):
+            raise ValueError(f"ByteBPE.train: special is {list(special)}, expected different names that are not empty; remove the others")
+        counts: Counter[str] = Counter()
         for part in [text] if isinstance(text, str) else text:
-            pieces.update(split_pattern().findall(part))
+            counts.update(pieces(part))
         tokens = [bytes([b]) for b in byte_characters()]
         byte_ids = {b: i for i, b in enumerate(byte_characters())}
-        words = [[byte_ids[b] for b in to_bytes(piece)] for piece in pieces]
+        words = [[byte_ids[b] for b in piece.encode()] for piece in counts]
         learned: dict[Pair, int] = {}
-        for pair in learn(words, list(pieces.values()), merges, minimum_count):
+        for pair in learn(words, list(counts.values()), merges, minimum_count):
             learned[pair] = len(tokens)
             tokens.append(tokens[pair[0]] + tokens[pair[1]])
         specials = {name: len(tokens) + i for i, name in enumerate(special)}
-        return cls(tokens + [to_bytes(name) for name in special], learned, specials)
+        return cls(tokens + [name.encode() for name in special], learned, specials)
 
     def encode(self, text: str) -> np.ndarray:
         """The ids of `text`, (T,) int64. The name of a special token in it is text like any other."""
@@ -189,10 +202,10 @@ class ByteBPE:
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = []
-        for piece in split_pattern().findall(text):
+        for piece in pieces(text):
             found = self._cache.get(piece)
             if found is None:
-                found = self._merge(to_bytes(piece))
+                found = self._merge(piece.encode())
                 if len(self._cache) < MAX_CACHED:
                     self._cache[piece] = found
             ids += found
@@ -222,7 +235,9 @@ class ByteBPE:
         """Write vocab.json and merges.txt, which `from_files` and other implementations of GPT-2's tokeniser read."""
         names = {self._name(i): i for i in range(self.vocabulary_size) if i not in self.special.values()} | self.special
         if len(names) != self.vocabulary_size:
-            raise ValueError(f"to_files: {self.vocabulary_size} tokens have {len(names)} different names; rename the special token that is spelled like a learned one")
+            raise ValueError(
+                f"to_files: {self.vocabulary_size} tokens have {len(names)} different names; rename the special token that is spelled like a learned one"
+            )
         lines = ["#version: 0.2", *(f"{self._name(a)} {self._name(b)}" for a, b in self.merges)]
         Path(vocabulary).write_text(json.dumps(names), encoding="utf-8")
         Path(merges).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
@@ -233,19 +248,25 @@ class ByteBPE:
         try:
             ids = json.loads(Path(vocabulary).read_text("utf-8"))
         except ValueError as error:
-            raise ValueError(f"from_files: {vocabulary} is not JSON ({error}); expected GPT-2's vocab.json, also named encoder.json") from None
+            raise ValueError(
+                f"from_files: {vocabulary} is not JSON ({error}); expected GPT-2's vocab.json, also named encoder.json"
+            ) from None
         if not isinstance(ids, dict) or not all(type(i) is int for i in ids.values()) or sorted(ids.values()) != list(range(len(ids))):
-            raise ValueError(f"from_files: {vocabulary} does not map tokens to the ids 0, 1, 2, ...; expected GPT-2's vocab.json, also named encoder.json")
+            raise ValueError(
+                f"from_files: {vocabulary} does not map tokens to the ids 0, 1, 2, ...; expected GPT-2's vocab.json, also named encoder.json"
+            )
+        bytes_of = {character: b for b, character in byte_characters().items()}
         pairs: dict[Pair, int] = {}
         for number, line in enumerate(Path(merges).read_text("utf-8").split("\n"), 1):
             if not line or (number == 1 and line.startswith("#version")):
                 continue
             parts = line.split(" ")
-            if len(parts) != 2 or not {*parts, "".join(parts)} <= ids.keys():
-                raise ValueError(f"from_files: line {number} of {merges} is {line[:40]!r}, expected two tokens of {vocabulary} whose join is one too; use the two files of one tokeniser")
+            if len(parts) != 2 or not {*parts, "".join(parts)} <= ids.keys() or not bytes_of.keys() >= set("".join(parts)):
+                raise ValueError(
+                    f"from_files: line {number} of {merges} is {line[:40]!r}, expected two byte-level tokens of {vocabulary} whose join is one too; use the two files of one tokeniser"
+                )
             pairs[ids[parts[0]], ids[parts[1]]] = ids["".join(parts)]
-        bytes_of = {character: b for b, character in byte_characters().items()}
         results = set(pairs.values())
         special = {name: i for name, i in ids.items() if i not in results and name not in bytes_of}
-        tokens = [to_bytes(name) if name in special else bytes(bytes_of[c] for c in name) for name in sorted(ids, key=ids.__getitem__)]
+        tokens = [name.encode() if name in special else bytes(bytes_of[c] for c in name) for name in sorted(ids, key=ids.__getitem__)]
         return cls(tokens, pairs, special)

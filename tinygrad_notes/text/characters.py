@@ -20,7 +20,9 @@ class CharTokenizer:
 
     def __init__(self, characters: str):
         if not characters or list(characters) != sorted(set(characters)):
-            raise ValueError(f"CharTokenizer: characters is {characters[:40]!r}, expected one or more different characters in the order of their code points; use CharTokenizer.train(text)")
+            raise ValueError(
+                f"CharTokenizer: characters is {characters[:40]!r}, expected one or more different characters in the order of their code points; use CharTokenizer.train(text)"
+            )
         self.characters = characters
         self.vocabulary_size = len(characters)
         self._points = code_points(characters)
@@ -39,7 +41,9 @@ class CharTokenizer:
         unknown = np.flatnonzero(self._points[np.minimum(ids, self.vocabulary_size - 1)] != points)
         if unknown.size:
             i = int(unknown[0])
-            raise ValueError(f"encode: {ascii(text[i])} (U+{ord(text[i]):04X}) at position {i} is not among the {self.vocabulary_size} characters of the vocabulary; train on a text that has it, or take it out")
+            raise ValueError(
+                f"encode: {text[i]!a} (U+{ord(text[i]):04X}) at position {i} is not among the {self.vocabulary_size} characters of the vocabulary; train on a text that has it, or take it out"
+            )
         return ids
 
     def decode(self, ids: np.ndarray) -> str:
@@ -65,9 +69,13 @@ def check_ids(ids: np.ndarray, vocabulary_size: int) -> np.ndarray:
     """`ids` as an int64 array of one axis. ValueError where one is no integer in [0, vocabulary_size)."""
     ids = np.asarray(ids)
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-        raise ValueError(f"decode: ids have shape {ids.shape} and dtype {ids.dtype}, expected a sequence of integers (T,); decode the rows of a batch one by one")
+        raise ValueError(
+            f"decode: ids have shape {ids.shape} and dtype {ids.dtype}, expected a sequence of integers (T,); decode the rows of a batch one by one"
+        )
     outside = np.flatnonzero((ids < 0) | (ids >= vocabulary_size))
     if outside.size:
         i = int(outside[0])
-        raise ValueError(f"decode: id {ids[i]} at position {i} is outside the vocabulary of {vocabulary_size}; decode with the tokeniser that encoded")
+        raise ValueError(
+            f"decode: id {ids[i]} at position {i} is outside the vocabulary of {vocabulary_size}; decode with the tokeniser that encoded"
+        )
     return ids.astype(np.int64)

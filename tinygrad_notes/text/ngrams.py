@@ -14,9 +14,9 @@ never seen has N = T = 0 and hands over to the shorter one.
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from tinygrad_notes.text.characters import CharTokenizer
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,16 @@ def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.where(keys[place] == wanted, place, -1)
 
 
+def in_vocabulary(ids: np.ndarray, vocabulary_size: int) -> np.ndarray:
+    """`ids` (N,) as int64. ValueError where one lies outside [0, vocabulary_size): its keys would be those of others."""
+    ids = np.asarray(ids, np.int64)
+    if ids.size and (ids.min() < 0 or ids.max() >= vocabulary_size):
+        raise ValueError(
+            f"WittenBell: ids span {ids.min()}..{ids.max()}, expected 0..{vocabulary_size - 1}; pass the vocabulary_size of the tokeniser that made them"
+        )
+    return ids
+
+
 class WittenBell:
     """An n-gram model of ids: `order` n predicts from the n - 1 ids before; 1 is the unigram model, 0 the uniform one.
 
@@ -47,11 +57,11 @@ class WittenBell:
     """
 
     def __init__(self, ids: np.ndarray, order: int, vocabulary_size: int):
-        ids = np.asarray(ids, np.int64)
+        ids = in_vocabulary(ids, vocabulary_size)
         if order < 0 or len(ids) < max(order, 1):
-            raise ValueError(f"WittenBell: order is {order} and the text has {len(ids)} ids, expected an order of 0 or more and at least as many ids; lower the order or pass more text")
-        if ids.min() < 0 or ids.max() >= vocabulary_size:
-            raise ValueError(f"WittenBell: ids span {ids.min()}..{ids.max()}, expected 0..{vocabulary_size - 1}; pass the vocabulary_size of the tokeniser that made them")
+            raise ValueError(
+                f"WittenBell: order is {order} and the text has {len(ids)} ids, expected an order of 0 or more and at least as many ids; lower the order or pass more text"
+            )
         self.order, self.vocabulary_size = order, vocabulary_size
         self.levels: list[Level] = []
         number = np.zeros(len(ids), np.int64)  # of the context before each id
@@ -64,13 +74,13 @@ class WittenBell:
 
     def probabilities(self, ids: np.ndarray) -> np.ndarray:
         """P(ids[i] | the ids before i) for every position of a held-out text, (N,) float64. Equation (1)."""
-        ids = np.asarray(ids, np.int64)
+        ids = in_vocabulary(ids, self.vocabulary_size)
         p = np.full(len(ids), 1 / self.vocabulary_size)
         number = np.zeros(len(ids), np.int64)  # of the context of k ids before each position, -1 if it was never seen
         for k, level in enumerate(self.levels):
             if k > 0:
                 longer = np.full(len(ids), -1)  # the first k positions have no k ids before them
-                longer[k:] = np.where(number[k:] < 0, -1, find(level.contexts, number[k:] * self.vocabulary_size + ids[:-k]))
+                longer[k:] = find(level.contexts, number[k:] * self.vocabulary_size + ids[:-k])  # -1 makes a key below 0: not found
                 number = longer
             seen = number >= 0
             h = number[seen]
@@ -81,7 +91,7 @@ class WittenBell:
 
     def next(self, context: np.ndarray) -> np.ndarray:
         """P(c | context) for every id c, (V,) float64, from the last order - 1 ids of the context. Equation (1)."""
-        context = np.asarray(context, np.int64)
+        context = in_vocabulary(context, self.vocabulary_size)
         p, number = np.full(self.vocabulary_size, 1 / self.vocabulary_size), 0
         for k, level in enumerate(self.levels[: len(context) + 1]):
             if k > 0:
@@ -102,7 +112,9 @@ def bits_per_character(train: str, test: str, order: int) -> float:
     rule: P(c) = (C(c) + T / V) / (N + T); order 0 is log2 V. V counts the characters of both texts.
     """
     if not train or not test:
-        raise ValueError(f"bits_per_character: train has {len(train)} characters and test {len(test)}, expected at least one each; split a longer text")
+        raise ValueError(
+            f"bits_per_character: train has {len(train)} characters and test {len(test)}, expected at least one each; split a longer text"
+        )
     tokenizer = CharTokenizer.train(train + test)
     model = WittenBell(tokenizer.encode(train), order, tokenizer.vocabulary_size)
     return -float(np.log(model.probabilities(tokenizer.encode(test))).mean()) / math.log(2)

@@ -1,0 +1,259 @@
+"""What all optimizers share: parameters in flat memory, checked gradients, a step that is applied wholly or not at all."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+from tinygrad_notes.binding import map_structure
+from tinygrad_notes.core import Leaf, describe
+from tinygrad_notes.tensor import Tensor
+from tinygrad_notes.tree import is_owned, own, uninterrupted
+
+import numpy as np
+
+CHUNK = 65_536  # elements updated at a time: parameter, gradient, moments and scratch stay in the cache
+
+Decay = Callable[[str, Tensor], bool] | Mapping[str, bool]
+
+
+class Chunk(NamedTuple):
+    """A piece of flat memory that is updated at once; all arrays have one dimension and one length."""
+
+    p: np.ndarray  # the parameters, in place
+    moments: list[np.ndarray]
+    scratch: list[np.ndarray]
+    gathered: np.ndarray  # where the gradients of several small parameters are put together
+    decay: float
+    pieces: list[tuple[str, int, int]]  # (path, start, stop) of the gradients
+
+
+class Optimizer:
+    """A rule that updates parameters in place, given their gradients.
+
+    params: a Tensor, or lists, tuples and dicts of Tensors (leaves), mostly `parameters(model)`.
+    lr: the learning rate, unless `step` is given another one. weight_decay: its strength, for the
+    parameters that `decay` chooses: all of them (as in PyTorch) if it is None; those for which
+    decay(path, tensor) is true; or those of a dict path -> bool. The usual choice for a
+    transformer spares biases, gains and other vectors: `decay=lambda path, t: t.ndim >= 2`.
+
+    The leaves' values move into flat buffers (see `tree.own`): the arrays that they were made from
+    are never written. A subclass gives `moments`, the names of the arrays that it keeps for every
+    parameter, and `update`.
+    """
+
+    moments: tuple[str, ...] = ()
+
+    def __init__(self, params: Any, *, lr: float, weight_decay: float = 0.0, decay: Decay | None = None):
+        self._name = type(self).__name__
+        self.lr = self._at_least_zero("lr", lr)
+        self.weight_decay = self._at_least_zero("weight_decay", weight_decay)
+        self.steps = 0  # how many steps were taken
+        self._leaves: dict[str, Tensor] = self._flatten(params, "params")
+        self._check_leaves()
+        groups = {path: self.weight_decay if self._decays(path, decay) else 0.0 for path in self._leaves}
+        # Parameters with one decay lie side by side, so that few large chunks cover them.
+        own(self._leaves[path] for path in sorted(groups, key=lambda path: -groups[path]))
+        self._values = {path: t.value for path, t in self._leaves.items()}
+        self._moments: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.moments}
+        self._chunks: list[Chunk] = []
+        self._scratch: dict[np.dtype, list[np.ndarray]] = {}
+        for run in self._runs(groups):
+            self._plan(run, groups[run[0]])
+        for name, planned in self._moments.items():  # in the order of params, and with those of empty parameters
+            self._moments[name] = {path: planned.get(path, np.zeros(t.shape, t.dtype)) for path, t in self._leaves.items()}
+
+    def update(self, p: np.ndarray, g: np.ndarray, lr: float, decay: float, moments: list[np.ndarray], scratch: list[np.ndarray]) -> None:
+        """Update one chunk of parameters p and their moments in place, given the gradient g, which stays as it is.
+
+        scratch: two arrays of the same size. `self.steps` counts this step already, so it is t = 1, 2, ...
+        """
+        raise NotImplementedError(f"{self._name} has no update rule; define update(self, p, g, lr, decay, moments, scratch)")
+
+    def step(self, grads: Any, lr: float | None = None) -> None:
+        """Update every parameter. grads: arrays in the structure of `params`; lr: the learning rate of this step.
+
+        Raises, with nothing changed: ValueError for other names or shapes, TypeError for another
+        dtype, FloatingPointError for a gradient that is not finite, RuntimeError for a parameter that
+        was given another array. Ctrl-C waits for the end of the step. Graphs that read the parameters
+        before are stale afterwards, and a walk over them raises.
+        """
+        rate = self.lr if lr is None else self._at_least_zero("lr", lr)
+        flat = self._checked(grads)
+        with uninterrupted(), np.errstate(all="ignore"):  # a warning turned into an error would stop halfway
+            self.steps += 1
+            for p, moments, scratch, gathered, decay, pieces in self._chunks:
+                parts = [flat[path][start:stop] for path, start, stop in pieces]
+                g = parts[0] if len(parts) == 1 else np.concatenate(parts, out=gathered)
+                self.update(p, g, rate, decay, moments, scratch)
+            for t in self._leaves.values():
+                cast(Leaf, t.node).touch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies: {"steps": int, moment's name: {path: array}}. Learning rate and other settings are the program's."""
+        return {
+            "steps": self.steps,
+            **{name: {path: np.array(m) for path, m in by_path.items()} for name, by_path in self._moments.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave. Checked first: on an error (ValueError) nothing has changed."""
+        self.check_state(state)
+        with uninterrupted():
+            self.steps = state["steps"]
+            for name, by_path in self._moments.items():
+                for path, m in by_path.items():
+                    m[...] = state[name][path]
+
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Raise ValueError if `load_state_dict` would."""
+        if set(state) != {"steps", *self.moments}:
+            raise ValueError(
+                f"{self._name}: the state has {sorted(state)}, expected {sorted(['steps', *self.moments])}; load it into the kind of optimizer that made it"
+            )
+        if type(state["steps"]) is not int or state["steps"] < 0:
+            raise ValueError(f"{self._name}: steps is {state['steps']!r}, expected an int of at least 0")
+        for name, by_path in self._moments.items():
+            self._check_names(f"the state's {name}", state[name])
+            for path, m in by_path.items():
+                new = state[name][path]
+                if not isinstance(new, np.ndarray | np.generic) or (new.shape, new.dtype.newbyteorder("=")) != (m.shape, m.dtype):
+                    raise ValueError(
+                        f"{self._name}: the state's {name} of {path} is {describe(new)}, expected an array {m.shape} {m.dtype}"
+                    )
+
+    # --- checks ---------------------------------------------------------------------------
+
+    def _at_least_zero(self, name: str, x: float) -> float:
+        x = float(x)
+        if not (math.isfinite(x) and x >= 0):
+            raise ValueError(f"{self._name}: {name} is {x}, expected a finite number of at least 0")
+        return x
+
+    def _fraction(self, name: str, x: float) -> float:
+        if not 0 <= x < 1:
+            raise ValueError(f"{self._name}: {name} is {x}, expected a number from 0 up to, but not including, 1")
+        return float(x)
+
+    def _flatten(self, structure: Any, what: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def collect(x, path):
+            if path in found:
+                raise ValueError(f"{self._name}: {what} has two members with the path {path!r}; give one another name")
+            found[path] = x
+
+        map_structure(collect, structure)
+        return found
+
+    def _check_leaves(self) -> None:
+        first: dict[int, str] = {}
+        for path, t in self._leaves.items():
+            if not isinstance(t, Tensor) or not isinstance(t.node, Leaf):
+                came = "the result of an operation" if isinstance(t, Tensor) else describe(t)
+                raise TypeError(
+                    f"{self._name}: params{path and '.' + path} is {came}, expected a Tensor that is a leaf; an array is a constant, see tree.parameters"
+                )
+            if t.dtype.itemsize < 4:
+                raise TypeError(
+                    f"{self._name}: params{path and '.' + path} is {t.dtype}, which cannot hold small updates; keep parameters in float32"
+                )
+            if id(t) in first:
+                raise ValueError(
+                    f"{self._name}: params.{path} is params.{first[id(t)]} again; give a tied parameter once, as tree.parameters does"
+                )
+            first[id(t)] = path
+
+    def _decays(self, path: str, decay: Decay | None) -> bool:
+        if decay is None:
+            return True
+        if callable(decay):
+            return bool(decay(path, self._leaves[path]))
+        self._check_names("decay", decay)
+        return bool(decay[path])
+
+    def _check_names(self, what: str, given: Any) -> None:
+        if given.keys() != self._leaves.keys():
+            missing, unexpected = (sorted(a - b)[:8] for a, b in [(self._leaves.keys(), given.keys()), (given.keys(), self._leaves.keys())])
+            raise ValueError(f"{self._name}: {what} lacks {missing} and has unexpected {unexpected}; its names must be those of params")
+
+    def _checked(self, grads: Any) -> dict[str, np.ndarray]:
+        """The gradients by path, each with one dimension."""
+        given, flat = self._flatten(grads, "grads"), {}
+        self._check_names("grads", given)
+        for path, t in self._leaves.items():
+            g, name = given[path], f"{self._name}: the gradient of {path or 'the parameter'}"
+            if t.value is not self._values[path]:
+                raise RuntimeError(
+                    f"{self._name}: {path or 'the parameter'} was given another array since the optimizer was made; write into it, t.value[...] = x, or make the optimizer anew"
+                )
+            if not isinstance(g, np.ndarray | np.generic):
+                raise TypeError(f"{name} is {describe(g)}, expected an array {t.shape} {t.dtype}; call gradients without create_graph")
+            if g.shape != t.shape:
+                raise ValueError(f"{name} has shape {g.shape}, expected {t.shape}")
+            if g.dtype != t.dtype:
+                raise TypeError(f"{name} has dtype {g.dtype}, expected {t.dtype}; convert it with .astype({t.dtype})")
+            if not all_finite(g := g.reshape(-1)):
+                bad = int(np.flatnonzero(~np.isfinite(g))[0])
+                index = tuple(map(int, np.unravel_index(bad, t.shape)))
+                raise FloatingPointError(
+                    f"{name} {t.shape} is {g[bad]} at {index}; no parameter was changed; look for the cause in the forward pass, or clip"
+                )
+            flat[path] = g.copy() if is_owned(g) else g  # a gradient in the memory of parameters would change under the update
+        return flat
+
+    # --- memory ---------------------------------------------------------------------------
+
+    def _runs(self, groups: dict[str, float]) -> list[list[str]]:
+        """The paths of non-empty leaves, in runs that are adjacent in memory and decay alike."""
+        runs: list[list[str]] = []
+        end, last = -1, None
+        for address, path in sorted((t.value.ctypes.data, path) for path, t in self._leaves.items() if t.size):
+            value = self._values[path]
+            if address < end:
+                raise ValueError(
+                    f"{self._name}: params.{path} shares memory with params.{runs[-1][-1]}; tie them by one Tensor, or copy: Tensor(t.value)"
+                )
+            if address == end and last == (id(value.base), groups[path]):
+                runs[-1].append(path)
+            else:
+                runs.append([path])
+            end, last = address + value.nbytes, (id(value.base), groups[path])
+        return runs
+
+    def _plan(self, run: list[str], decay: float) -> None:
+        """Cover one run of parameters with chunks, and make its moments."""
+        values = [self._values[path] for path in run]
+        flat, dtype = cast(np.ndarray, values[0].base), values[0].dtype
+        start = (values[0].ctypes.data - flat.ctypes.data) // dtype.itemsize
+        size = sum(v.size for v in values)
+        p, moments = flat[start : start + size], [np.zeros(size, dtype) for _ in self.moments]
+        scratch = self._scratch.setdefault(dtype, [np.empty(CHUNK, dtype) for _ in range(3)])
+        pieces, begin, end = [], 0, 0
+
+        def close():
+            nonlocal pieces, begin
+            if pieces:
+                part = slice(begin, end)
+                gathered, *others = (s[: end - begin] for s in scratch)
+                self._chunks.append(Chunk(p[part], [m[part] for m in moments], others, gathered, decay, pieces))
+                pieces, begin = [], end
+
+        for path, value in zip(run, values):
+            for name, m in zip(self.moments, moments):
+                self._moments[name][path] = m[end : end + value.size].reshape(value.shape)
+            if end - begin + value.size > CHUNK:
+                close()
+            for first in range(0, value.size, CHUNK):  # a large parameter fills chunks of its own, and its gradient is used where it is
+                if value.size > CHUNK:
+                    close()
+                stop = min(first + CHUNK, value.size)
+                pieces.append((path, first, stop))
+                end += stop - first
+        close()
+
+
+def all_finite(x: np.ndarray) -> bool:
+    """Whether a one-dimensional array has neither infinities nor NaN."""
+    with np.errstate(all="ignore"):
+        # A sum of squares is finite only if all are; where it overflows, ask each element.
+        return math.isfinite(x.dot(x)) or bool(np.isfinite(x).all())

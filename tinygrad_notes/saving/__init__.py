@@ -1,0 +1,13 @@
+"""Arrays and checkpoints in safetensors files.
+
+save_arrays("weights.safetensors", state_dict(model))
+load(model, load_arrays("weights.safetensors"))
+
+save_checkpoint("run.safetensors", step=step, model=model, optimizer=opt, rng=rng, extra={"losses": losses})
+step, extra = load_checkpoint("run.safetensors", model=model, optimizer=opt, rng=rng)
+"""
+
+from tinygrad_notes.saving.arrays import CheckpointError, load_arrays, load_metadata, save_arrays
+from tinygrad_notes.saving.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+
+__all__ = ["Checkpoint", "CheckpointError", "load_arrays", "load_checkpoint", "load_metadata", "save_arrays", "save_checkpoint"]
