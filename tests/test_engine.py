@@ -103,6 +103,14 @@ def test_gradient_accumulation_through_diamonds_and_fan_out():
     close(gradients(y, x), 2.0**60)
 
 
+def test_second_order_through_a_multiple_output_counts_every_use_of_a_member():
+    x = Tensor(np.array([1.0, 2.0, 3.0, 4.0]))
+    a, b = np.split(x, 2)
+    g = gradients(np.sum(a * a * a * b * b), x, create_graph=True)  # nonlinear in both members
+    h = gradients(np.sum(g * np.array([1.0, 0.0, 0.0, 0.0])), x)
+    close(h, [6 * 1 * 9, 0, 2 * 3 * 3 * 1, 0])
+
+
 # --- freed and stale graphs --------------------------------------------------------------------
 
 

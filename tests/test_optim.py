@@ -232,6 +232,28 @@ def test_a_gradient_in_the_parameters_own_memory():
     assert np.array_equal(a.value, free[0].value) and np.array_equal(b.value, free[1].value)
 
 
+@pytest.mark.parametrize("shape", [(4,), (3, 5)])
+def test_a_gradient_that_is_the_parameter_itself(shape):
+    w = Tensor(np.random.default_rng(0).normal(size=shape))
+    free = Tensor(w.value.copy())
+    opt, reference = AdamW(w, lr=0.1, weight_decay=0.5), AdamW(free, lr=0.1, weight_decay=0.5)
+    for _ in range(3):
+        reference.step(free.value.copy())
+        opt.step(w.value)
+    assert np.array_equal(w.value, free.value)
+
+
+def test_centred_rmsprop_of_a_constant_gradient_stays_finite():
+    """The variance of a constant is zero, which rounding may leave below zero: its root must not be NaN."""
+    w, g = Tensor(np.zeros(1000, np.float32)), np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    opt = RMSProp(w, lr=1e-9, alpha=0.3, centered=True)
+    for _ in range(50):
+        opt.step(g)
+    state = opt.state_dict()
+    assert np.any(state["v"][""] < state["a"][""] ** 2), "this test needs a rounding below zero"
+    assert np.isfinite(w.value).all()
+
+
 def test_decay_by_predicate_by_names_and_for_all():
     grads = {path: np.zeros(shape) for path, shape in SHAPES.items()}
     for decay, chosen in [

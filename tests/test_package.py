@@ -149,3 +149,11 @@ def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_named_files_exist(path):
+    """`tinygrad_notes/ops/` or `runtime.py` in a document is a file of the project."""
+    named = re.findall(r"`((?:[a-z_]+/)+|[a-z_/]+\.(?:py|md))`", path.read_text(encoding="utf-8"))
+    missing = [name for name in named if not (ROOT / name).exists() and not (ROOT / "tinygrad_notes" / name).exists()]
+    assert not missing

@@ -472,8 +472,6 @@ class Rules(Watcher):
         self.width = width
 
     def pulled(self, node, i, g):
-        if not isinstance(g, np.ndarray | np.generic):
-            return
         parent = node.parents[i]
         expected = {self.width} if self.width else {np.dtype(d) for d in (parent.dtype, *np.atleast_1d(np.asarray(node.dtype, object)))}
         if g.ndim < len(parent.shape) or any(n not in (1, m) for n, m in zip(parent.shape[::-1], g.shape[::-1])):
@@ -485,7 +483,7 @@ class Rules(Watcher):
                 f"{node.op.label}: the rule of input {i} gives {g.dtype}, expected {' or '.join(sorted(map(str, expected)))}; look for np.sqrt(number), np.arange, np.ones or a mask without a dtype"
             )
         for a in arrays_in((node.saved, node.y)):
-            if np.may_share_memory(g, a) and np.shares_memory(g, a):
+            if isinstance(g, np.ndarray) and np.may_share_memory(g, a) and np.shares_memory(g, a):
                 raise GradientError(
                     f"{node.op.label}: the rule of input {i} returns an input, the output, or a view of one; what the engine adds to a gradient would change it"
                 )
@@ -522,17 +520,17 @@ class Anomaly(Remembering):
     def ran(self, node, inputs, y):
         line = user_line()
         self.note(node, line)
-        let_through = any(self.may_be_infinite(node, i, x) for i, x in enumerate(inputs))
         for a in arrays_in((y,)):
-            if a.dtype.kind == "f" and np.any(np.isnan(a) if let_through else ~np.isfinite(a)):
+            if a.dtype.kind == "f" and not np.all(np.isfinite(a)) and not self.let_through(a, node, inputs):
                 raise FloatingPointError(
                     f"anomaly: {node.op.label} gives {first_bad(a)}; inputs {shapes_of(inputs)}{self.blame(inputs)}; at {show(line)}"
                 )
 
     @staticmethod
-    def may_be_infinite(node, i, x):
-        """A constant with infinities, such as a mask, or what came from one."""
-        return isinstance(x, np.ndarray | np.generic | float) and not isinstance(node.parents[i], Leaf) and bool(np.any(np.isinf(x)))
+    def let_through(a, node, inputs):
+        """Infinities from a constant, such as a mask, or from what came from one; but no leaf may have any."""
+        sources = [x for x, p in zip(inputs, node.parents) if not isinstance(p, Leaf) and isinstance(x, np.ndarray | np.generic | float)]
+        return not np.any(np.isnan(a)) and any(np.any(np.isinf(x)) for x in sources)
 
     @staticmethod
     def blame(inputs):

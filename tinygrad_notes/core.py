@@ -156,8 +156,9 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
             continue
         op, parents = node.op, node.parents
         if op is PICK:
-            source = parents[0]
-            grads.setdefault(source, [None] * len(source.shape))[node.params] = g
+            source, i = parents[0], node.params
+            members = grads.setdefault(source, [None] * len(source.shape))
+            members[i] = g if members[i] is None else members[i] + g  # a higher order picks the same member again
         elif op.into is not None and not higher:  # indexing adds into one buffer instead of making many
             parent = parents[0]
             if parent not in owned:

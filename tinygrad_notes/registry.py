@@ -87,7 +87,7 @@ def apply(op: Op, inputs: Sequence, params: dict[str, Any] = NO_PARAMS) -> Any:
             parents.append(x.node)
             tensors |= bit
         else:
-            values.append(np.asarray(x) if type(x) is list else x)
+            values.append(np.asarray(x) if isinstance(x, list | tuple) else x)
             parents.append(None)
         bit <<= 1
     y = op.forward(*values, **params)

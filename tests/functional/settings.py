@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tinygrad_notes import functional as F
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def convolutions():
         ("grouped", {"groups": 2, "stride": (3, 1), "dilation": (1, 2)}),
     ]:
         shapes = ((1, 4, 3, 4), (4, 2, 3, 2), (2 * options.get("groups", 1),))
-        yield Setting(f"conv_transpose2d {name}", shapes, lambda *a, o=options: F.conv_transpose2d(*a, **o), theirs("conv_transpose2d", **options))
+        yield Setting(
+            f"conv_transpose2d {name}", shapes, lambda *a, o=options: F.conv_transpose2d(*a, **o), theirs("conv_transpose2d", **options)
+        )
     options = {"stride": 2, "padding": 3, "dilation": 2, "groups": 2}
     yield Setting("conv1d", ((2, 4, 7), (6, 2, 3), (6,)), lambda *a: F.conv1d(*a, **options), theirs("conv1d", **options))
 
@@ -119,8 +121,18 @@ def losses():
 
 def norms():
     yield Setting("layer_norm", ((2, 3, 4), (4,), (4,)), F.layer_norm, lambda torch, x, w, b: torch.nn.functional.layer_norm(x, (4,), w, b))
-    yield Setting("rms_norm", ((2, 3, 4), (4,)), lambda x, w: F.rms_norm(x, w, 0.01), lambda torch, x, w: torch.nn.functional.rms_norm(x, (4,), w, 0.01))
-    yield Setting("group_norm", ((2, 4, 3, 2), (4,), (4,)), lambda x, w, b: F.group_norm(x, 2, w, b), lambda torch, x, w, b: torch.nn.functional.group_norm(x, 2, w, b))
+    yield Setting(
+        "rms_norm",
+        ((2, 3, 4), (4,)),
+        lambda x, w: F.rms_norm(x, w, 0.01),
+        lambda torch, x, w: torch.nn.functional.rms_norm(x, (4,), w, 0.01),
+    )
+    yield Setting(
+        "group_norm",
+        ((2, 4, 3, 2), (4,), (4,)),
+        lambda x, w, b: F.group_norm(x, 2, w, b),
+        lambda torch, x, w, b: torch.nn.functional.group_norm(x, 2, w, b),
+    )
     for train in (True, False):
 
         def batch_norm(torch, x, w, b, train=train):
@@ -140,7 +152,12 @@ def attentions():
     name = "scaled_dot_product_attention"
     yield Setting("attention", qkv, F.scaled_dot_product_attention, theirs(name))
     square = ((2, 2, 4, 3),) * 3
-    yield Setting("attention causal", square, lambda *a: F.scaled_dot_product_attention(*a, causal=True, scale=0.4), theirs(name, is_causal=True, scale=0.4))
+    yield Setting(
+        "attention causal",
+        square,
+        lambda *a: F.scaled_dot_product_attention(*a, causal=True, scale=0.4),
+        theirs(name, is_causal=True, scale=0.4),
+    )
     yield Setting("attention masked", qkv, lambda *a: F.scaled_dot_product_attention(*a, mask=MASK), theirs(name, attn_mask=MASK))
     yield Setting(
         "attention biased",
@@ -148,7 +165,9 @@ def attentions():
         lambda q, k, v, b: F.scaled_dot_product_attention(q, k, v, bias=b),
         lambda torch, q, k, v, b: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=b[None]),
     )
-    yield Setting("attention grouped", ((1, 4, 3, 2), (1, 2, 5, 2), (1, 2, 5, 2)), F.scaled_dot_product_attention, theirs(name, enable_gqa=True))
+    yield Setting(
+        "attention grouped", ((1, 4, 3, 2), (1, 2, 5, 2), (1, 2, 5, 2)), F.scaled_dot_product_attention, theirs(name, enable_gqa=True)
+    )
 
 
 def images():
@@ -186,7 +205,9 @@ SETTINGS = [
     Setting("logsumexp", ((3, 5),), lambda x: F.logsumexp(x, (0, 1)), lambda torch, x: torch.logsumexp(x, (0, 1))),
     Setting("glu", ((3, 6),), F.glu, theirs("glu")),
     Setting("linear", ((2, 3, 4), (5, 4), (5,)), F.linear, theirs("linear")),
-    Setting("embedding", ((5, 4),), lambda w: F.embedding(IDS, w), lambda torch, w: torch.nn.functional.embedding(torch.from_numpy(IDS), w)),
+    Setting(
+        "embedding", ((5, 4),), lambda w: F.embedding(IDS, w), lambda torch, w: torch.nn.functional.embedding(torch.from_numpy(IDS), w)
+    ),
     *norms(),
     *losses(),
     *attentions(),

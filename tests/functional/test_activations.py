@@ -1,12 +1,12 @@
 """Activations and the softmax family: against mpmath, at their edges, and by their laws."""
 
-import mpmath
-import numpy as np
-import pytest
-
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes import functional as F
 from tinygrad_notes.core import walk
+
+import mpmath
+import numpy as np
+import pytest
 
 POINTS = [-40.0, -12.5, -5.0, -1.5, -0.3, -1e-3, 0.0, 1e-3, 0.7, 2.0, 6.5, 25.0]
 

@@ -2,12 +2,12 @@
 
 import math
 
-import numpy as np
-import pytest
-
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes import functional as F
 from tinygrad_notes.core import walk
+
+import numpy as np
+import pytest
 
 RNG = np.random.default_rng(3)
 
@@ -68,7 +68,9 @@ def test_attention_is_its_definition(options, may, dtype, biased):
 def test_shared_heads_equal_repeated_heads():
     q, k, v = RNG.normal(size=(2, 6, 4, 3)), RNG.normal(size=(2, 2, 5, 3)), RNG.normal(size=(2, 2, 5, 4))
     repeated = [np.repeat(x, 3, axis=1) for x in (k, v)]
-    np.testing.assert_allclose(F.scaled_dot_product_attention(q, k, v), F.scaled_dot_product_attention(q, *repeated), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        F.scaled_dot_product_attention(q, k, v), F.scaled_dot_product_attention(q, *repeated), rtol=1e-12, atol=1e-14
+    )
     one = F.scaled_dot_product_attention(q[0], k[0], v[0], causal=True)  # no batch axis
     np.testing.assert_array_equal(one, F.scaled_dot_product_attention(q, k, v, causal=True)[0])
 

@@ -2,12 +2,12 @@
 
 from itertools import product
 
-import numpy as np
-import pytest
-
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes import functional as F
 from tinygrad_notes.functional.resize import resampling
+
+import numpy as np
+import pytest
 
 RNG = np.random.default_rng(2)
 
@@ -123,7 +123,10 @@ ERRORS = [
         lambda: F.max_pool2d(X, 2, padding=2),
         "max_pool2d: padding=(2, 2) is more than half of the window (2, 2), so that a window could hold padding only",
     ),
-    (lambda: F.avg_pool1d(X[0], 40), "avg_pool1d: a kernel (40,) with dilation (1,) is larger than x (32,) padded by (0,); pad more or use a smaller kernel"),
+    (
+        lambda: F.avg_pool1d(X[0], 40),
+        "avg_pool1d: a kernel (40,) with dilation (1,) is larger than x (32,) padded by (0,); pad more or use a smaller kernel",
+    ),
     (lambda: F.interpolate(X, 4, "cubic"), "interpolate: mode='cubic', expected 'nearest', 'bilinear' or 'bicubic'"),
     (lambda: F.interpolate(X[0], 4), "interpolate: x is float64 (3, 32, 32), expected floats (N, C, H, W), not empty"),
     (
@@ -197,7 +200,9 @@ def test_known_resizings():
     np.testing.assert_allclose(resampling(8, 4, "bilinear", True, np.dtype(float))[1] * 8, [0, 1, 3, 3, 1, 0, 0, 0], atol=1e-15)
     np.testing.assert_allclose(resampling(8, 4, "bilinear", True, np.dtype(float))[0] * 7, [3, 3, 1, 0, 0, 0, 0, 0], atol=1e-15)
     # A quarter of the way between pixels, Keys' kernel with a = -3/4.
-    np.testing.assert_allclose(resampling(8, 16, "bicubic", False, np.dtype(float))[5, 1:5], [-27 / 256, 225 / 256, 67 / 256, -9 / 256], atol=1e-15)
+    np.testing.assert_allclose(
+        resampling(8, 16, "bicubic", False, np.dtype(float))[5, 1:5], [-27 / 256, 225 / 256, 67 / 256, -9 / 256], atol=1e-15
+    )
 
 
 def test_resampling_matrices_cannot_be_changed_by_accident():

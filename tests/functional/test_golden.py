@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 from tests.functional.settings import SETTINGS
 from tinygrad_notes import Tensor
 from tinygrad_notes.core import walk
+
+import numpy as np
+import pytest
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "functional.json").read_text())
 

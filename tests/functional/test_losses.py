@@ -2,11 +2,11 @@
 
 import math
 
-import numpy as np
-import pytest
-
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes import functional as F
+
+import numpy as np
+import pytest
 
 RNG = np.random.default_rng(1)
 

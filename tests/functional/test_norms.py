@@ -1,10 +1,10 @@
 """Norms: values from their definitions, the laws they are made for, running statistics."""
 
-import numpy as np
-import pytest
-
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes import functional as F
+
+import numpy as np
+import pytest
 
 RNG = np.random.default_rng(0)
 

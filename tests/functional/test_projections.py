@@ -1,10 +1,10 @@
 """Linear maps, embeddings, one-hot vectors and dropout."""
 
-import numpy as np
-import pytest
-
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes import functional as F
+
+import numpy as np
+import pytest
 
 RNG = np.random.default_rng(4)
 

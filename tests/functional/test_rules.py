@@ -1,12 +1,12 @@
 """Every function through the checks of tests/ops: values, differences, float32, layouts, second order."""
 
-import numpy as np
-import pytest
-
 from tests.ops.samples import name, sample
 from tests.ops.test_registry import CHECKS
 from tinygrad_notes import functional as F
 from tinygrad_notes.registry import Composition, registry
+
+import numpy as np
+import pytest
 
 RULES = [item for item in registry if "tinygrad_notes.functional" in str(getattr(getattr(item, "function", None), "__module__", None))]
 
@@ -92,7 +92,12 @@ COMPOSED = [
         ((1, 4, 3, 2), (1, 2, 5, 2), (1, 2, 5, 3), {"causal": True}),
         ((4, 3, 2), (1, 5, 2), (1, 5, 3)),
     ),
-    composed(attention_with_bias, (*QKV, (3, 4)), (*QKV, (2, 1, 4), {"mask": MASK}), ((4, 3, 2), (2, 3, 2), (2, 3, 2), (4, 3, 3), {"causal": True})),
+    composed(
+        attention_with_bias,
+        (*QKV, (3, 4)),
+        (*QKV, (2, 1, 4), {"mask": MASK}),
+        ((4, 3, 2), (2, 3, 2), (2, 3, 2), (4, 3, 3), {"causal": True}),
+    ),
     composed(F.attention_weights, ((1, 4, 3, 2), (1, 2, 5, 2)), ((1, 2, 3, 2), (1, 2, 3, 2), {"causal": True})),
     composed(F.embedding, (IDS, (5, 4)), (np.array(2), (5, 4)), (np.zeros((0, 3), int), (5, 4))),
     composed(dropout_seeded, ((3, 4),)),

@@ -6,10 +6,10 @@ Needs the PyTorch version named in pyproject.toml (extra "parity"). float64, rou
 import json
 from pathlib import Path
 
+from tests.functional.settings import SETTINGS
+
 import numpy as np
 import torch
-
-from tests.functional.settings import SETTINGS
 
 DIGITS = 9
 

@@ -49,9 +49,8 @@ ASKING = asking()
 
 
 def test_the_search_finds_numpy():
-    names = set(ASKING.values())
-    assert {"np.add", "np.concatenate", "np.linalg.svd", "np.fft.rfft", "np.lib.stride_tricks.sliding_window_view"} <= names
-    assert len(names) > 300
+    assert {np.add, np.concatenate, np.linalg.svd, np.fft.rfft, np.lib.stride_tricks.sliding_window_view} <= ASKING.keys()
+    assert len(ASKING) > 300
 
 
 def test_every_function_is_classified():
@@ -83,7 +82,7 @@ IN_PLACE = {
     "put": lambda: np.put(np.zeros(2), [0], T),
     "place": lambda: np.place(np.zeros(2), [True, False], T),
     "putmask": lambda: np.putmask(np.zeros(2), [True, False], T),
-    "fill_diagonal": lambda: np.fill_diagonal(np.zeros((2, 2)), T),
+    "fill_diagonal": lambda: np.fill_diagonal(T, 0.0),
     "put_along_axis": lambda: np.put_along_axis(np.zeros(2), np.array([0, 1]), T, 0),
     "add.at": lambda: np.add.at(np.zeros(2), [0, 1], T),
     "maximum.at": lambda: np.maximum.at(np.zeros(2), [0, 1], T),
@@ -116,7 +115,7 @@ def test_text_and_types_are_constants():
     assert np.common_type(T) is np.float64 and np.can_cast(T.dtype, np.float64)
 
 
-@pytest.mark.parametrize("function", constants, ids=lambda function: f"{function.__module__}.{function.__name__}")
+@pytest.mark.parametrize("function", constants, ids=lambda function: function.__name__)
 def test_constants_give_plain_values(function):
     """What a constant gives for a Tensor is what NumPy gives for its array, where one argument is enough to call it."""
     x = np.array([[1.5, -2.0], [0.5, 3.0]])

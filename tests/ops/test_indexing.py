@@ -153,7 +153,7 @@ def test_what_is_no_index_raises():
         t[0.5]
     with pytest.raises(ValueError, match="dimensions"):
         np.take_along_axis(t, np.array([0]), 1)
-    with pytest.raises(TypeError, match="np.where"):
+    with pytest.raises(TypeError, match=r"np\.where"):
         t[0] = 1.0
 
 

@@ -9,7 +9,7 @@ import string
 import warnings
 
 from tinygrad_notes import Tensor, gradients
-from tinygrad_notes.ops.products import plan
+from tinygrad_notes.ops.contractions import plan
 
 import numpy as np
 import pytest

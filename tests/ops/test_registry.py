@@ -10,8 +10,10 @@ from tinygrad_notes.check import (
     EPS,
     EPS32,
     Rules,
+    Watcher,
     array_of,
     arrays_in,
+    check_grads,
     derivative,
     differences,
     floats,
@@ -22,11 +24,12 @@ from tinygrad_notes.check import (
     random_like,
 )
 from tinygrad_notes.core import FREED, walk
-from tinygrad_notes.registry import Op
+from tinygrad_notes.registry import Op, registry
 from tinygrad_notes.tensor import Tensor
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 # --- a call and its gradients ----------------------------------------------------------------
 
@@ -178,6 +181,7 @@ def check_float32(s: Sample):
         assert y.dtype in (np.float32, e.dtype), f"float32 inputs give {y.dtype}, NumPy gives {e.dtype}"
         assert_close("float32 value", array_of(y), array_of(w), 500 * EPS32 * (1 + largest(array_of(w))))
     with Rules(np.dtype(np.float32) if all(y.dtype == np.float32 for y in mine) else None):
+        pull(variables, mine, [Tensor(g.astype(y.dtype)) for g, y in zip(gs, mine)], higher=True)
         gradients = pull(variables, mine, gs)
     scale = largest(*gs)
     for i, g32, g64 in zip(s.varied, gradients, exact):
@@ -291,6 +295,7 @@ def check_second_order(s: Sample):
     )
 
 
+DRAWS = max(1, settings().max_examples // 100)  # one; ten in the nightly profile (tests/conftest.py)
 CHECKS = [check_value, check_vjp, check_structure, check_zero, check_float32, check_layouts, check_second_order]
 
 
@@ -298,4 +303,38 @@ CHECKS = [check_value, check_vjp, check_structure, check_zero, check_float32, ch
 @pytest.mark.parametrize(("item", "case"), [pytest.param(item, case, id=name) for item, case, name in all_cases()])
 def test_op(item, case, check):
     assert case is not None, f"{item.name} is registered without cases"
-    check(sample(item, case))
+    for again in range(DRAWS):
+        check(sample(item, case, again))
+
+
+class Exercised(Watcher):
+    """Which rules of one op gave a gradient."""
+
+    def __init__(self, op):
+        self.op, self.inputs = op, set()
+
+    def pulled(self, node, i, g):
+        if node.op is self.op:
+            self.inputs.add(i)
+
+
+def with_mean(function):
+    return lambda x, mean: function(x, axis=0, mean=mean)
+
+
+# Inputs that NumPy takes by keyword only, so that a case has no place for them.
+BY_KEYWORD = {f: (with_mean(f), (3, 4), (1, 4)) for f in (np.var, np.std, np.nanvar, np.nanstd)}
+
+
+@pytest.mark.parametrize("item", [x for x in registry if isinstance(x, Op) and not x.joint and not x.into], ids=lambda item: item.label)
+def test_every_rule_has_a_case(item):
+    with Exercised(item) as seen, np.errstate(all="ignore"):
+        for case in item.cases:
+            s = sample(item, case)
+            vjp(s, s.inputs)
+        if item.function in BY_KEYWORD:
+            f, *shapes = BY_KEYWORD[item.function]
+            rng = np.random.default_rng(0)
+            check_grads(f, *(rng.uniform(-2, 2, shape) for shape in shapes))
+    missing = {i for i, rule in enumerate(item.rules) if rule is not None} - seen.inputs
+    assert not missing, f"{item.label}: no case gives a Tensor to input {sorted(missing)}, so its rule is never tried: add one"

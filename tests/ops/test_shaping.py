@@ -38,7 +38,7 @@ INVERSES = [
     (lambda x: np.array_split(x, 3, 1), np.hstack, (3, 4)),
     (lambda x: np.vsplit(x, 2), np.vstack, (4, 3)),
     (lambda x: np.dsplit(x, 2), np.dstack, (1, 2, 4)),
-    (lambda x: [row for row in x], np.stack, (3, 4)),
+    (list, np.stack, (3, 4)),
     (lambda x: [np.insert(x, 1, np.zeros(4), axis=0)], lambda x: np.delete(x[0], 1, axis=0), (3, 4)),
     (lambda x: np.repeat(x, 3, 1), lambda x: x[:, ::3], (3, 4)),
     (lambda x: np.tile(x, (2, 2)), lambda x: x[:3, -4:], (3, 4)),
@@ -76,6 +76,9 @@ def test_moves_are_linear_at_second_order(there, back, shape):
 
 # A linear f(x) and f's transpose applied to v: <v, f(x)> == <f'(v), x>.
 TRANSPOSES = [
+    (lambda x: np.roll(x, 2), lambda v: np.roll(v, -2), (5,)),
+    (np.rot90, lambda v: np.rot90(v, -1), (2, 3)),
+    (lambda x: np.triu(x, 1), lambda v: np.triu(v, 1), (3, 3)),
     (lambda x: np.broadcast_to(x, (5, 3, 4)), lambda v: v.sum((0, 2), keepdims=True)[0], (3, 1)),
     (lambda x: np.repeat(x, [2, 0, 3]), lambda v: np.array([v[:2].sum(), 0, v[2:].sum()]), (3,)),
     (lambda x: np.tile(x, 3), lambda v: v.reshape(3, 4).sum(0), (4,)),

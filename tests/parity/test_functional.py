@@ -1,10 +1,10 @@
 """Values and gradients of every function, over several settings, as PyTorch gives them here and now."""
 
-import numpy as np
-import pytest
-
 from tests.functional.settings import SETTINGS
 from tests.functional.test_golden import assert_near, value_and_gradients
+
+import numpy as np
+import pytest
 
 torch = pytest.importorskip("torch")
 

@@ -1,7 +1,7 @@
 """torch.linalg gives the same gradients, first and second order, as far as both define them."""
 
 from tinygrad_notes import Tensor, gradients
-from tinygrad_notes.ops.linalg import positive_definite, well_conditioned
+from tinygrad_notes.ops.decompositions import positive_definite, well_conditioned
 
 import numpy as np
 import pytest

@@ -2,11 +2,11 @@
 
 import math
 
-import numpy as np
-import pytest
-
 from tinygrad_notes import Tensor, nn
 from tinygrad_notes.core import walk
+
+import numpy as np
+import pytest
 
 torch = pytest.importorskip("torch")
 RNG = np.random.default_rng
@@ -196,12 +196,12 @@ def test_initial_weights(ours, theirs):
 def test_initial_attention():
     torch.manual_seed(0)
     layer, twin = nn.MultiHeadAttention(64, 4, rng=RNG(0)), torch.nn.MultiheadAttention(64, 4)
-    bound = float(twin.in_proj_weight.abs().max())
+    bound = float(twin.in_proj_weight.detach().abs().max())
     for name in ("q_proj", "k_proj", "v_proj"):
         projection = getattr(layer, name)
         assert np.abs(projection.weight.value).max() == pytest.approx(bound, rel=1e-2)
         assert not projection.bias.value.any()
-    assert np.abs(layer.out_proj.weight.value).max() == pytest.approx(float(twin.out_proj.weight.abs().max()), rel=1e-2)
+    assert np.abs(layer.out_proj.weight.value).max() == pytest.approx(float(twin.out_proj.weight.detach().abs().max()), rel=1e-2)
     assert not layer.out_proj.bias.value.any()
 
 
@@ -223,4 +223,5 @@ def test_initialisers(name, shape, options, their_options):
     theirs = getattr(torch.nn.init, f"{name}_")(torch.empty(shape), **their_options).numpy()
     assert mine.shape == shape and mine.dtype == np.float32
     np.testing.assert_allclose(mine.std(), theirs.std(), rtol=0.05)
-    np.testing.assert_allclose(np.sort(mine.ravel())[::100], np.sort(theirs.ravel())[::100], atol=0.4 * theirs.std())
+    places = np.linspace(0.05, 0.95, 19)
+    np.testing.assert_allclose(np.quantile(mine, places), np.quantile(theirs, places), atol=0.15 * theirs.std())

@@ -2,12 +2,12 @@
 
 import math
 
-import numpy as np
-
 from tinygrad_notes.binding import Given, bind_ufunc, check_params
 from tinygrad_notes.core import table
 from tinygrad_notes.ops.indexing import scatter_add
 from tinygrad_notes.registry import compose, constant, op, plain, refuse
+
+import numpy as np
 
 PAIRS = [((3, 4), (3, 4)), ((3, 4), (4,)), ((2, 1), (3,)), ((), (2, 3)), ((2, 3), 0.75), (0.75, (2, 3)), ((0, 3), (3,))]
 ONE = [((3, 4),), ((),), ((0, 3),)]

@@ -1,6 +1,8 @@
 """Indexing, and its opposite: adding into places."""
 
 import operator
+from collections.abc import Iterable
+from typing import Any
 
 from tinygrad_notes.core import Variable
 from tinygrad_notes.registry import compose, op
@@ -11,7 +13,7 @@ EVERYTHING = slice(None)
 WIDE = 8  # rows of at least so many numbers are summed group by group, narrower ones one number at a time
 
 
-def arrays_of(sequence):
+def arrays_of(sequence: Iterable) -> list[Any]:
     """The members of a sequence, lists and numbers made arrays; a plain number takes the dtype of the others, as in arithmetic."""
     members = [x if isinstance(x, Variable | int | float) else np.asarray(x) for x in sequence]
     dtypes = [x.dtype for x in members if not isinstance(x, int | float)]

@@ -1,6 +1,7 @@
 """The closed list: functions that meet a Tensor and stay without gradient, and functions that have to raise."""
 
 from functools import partial
+from typing import Any
 
 from tinygrad_notes.core import table
 from tinygrad_notes.registry import constant, refuse
@@ -8,7 +9,7 @@ from tinygrad_notes.registry import constant, refuse
 import numpy as np
 
 
-def named(module, names):
+def named(module: Any, names: str) -> list[Any]:
     """The functions of a module that this version of NumPy has and that ask us what to do."""
     found = [getattr(module, name, None) for name in names.split()]
     return [f for f in found if isinstance(f, np.ufunc | type(np.concatenate))]

@@ -84,18 +84,6 @@ if hasattr(np, "cumulative_sum"):
     compose(np.cumulative_sum, cumulative(np.cumsum, np.zeros_like), cases=CUMULATIVE)
     compose(np.cumulative_prod, cumulative(np.cumprod, np.ones_like), cases=CUMULATIVE)
 
-
-def nancumsum(a, axis=None, dtype=None, out=None):
-    return np.cumsum(np.where(np.isnan(a), 0, a), axis, dtype)
-
-
-def nancumprod(a, axis=None, dtype=None, out=None):
-    return np.cumprod(np.where(np.isnan(a), 1, a), axis, dtype)
-
-
-compose(np.nancumsum, nancumsum, cases=RUNNING)
-compose(np.nancumprod, nancumprod, cases=RUNNING)
-
 # --- differences, integrals, interpolation ----------------------------------------------------------
 
 

@@ -21,15 +21,18 @@ def test_the_gradient_of_the_whole_loss():
     model = tiny()
     params = tn.parameters(model)
 
-    def loss(values):
+    def loss(flat):  # all parameters in one vector: check_grads takes random directions through all of them
+        start = 0
         for name, t in params.items():
-            owner, attribute = model, name.split(".")
-            for part in attribute[:-1]:
+            *parents, attribute = name.split(".")
+            owner = model
+            for part in parents:
                 owner = owner[int(part)] if part.isdigit() else getattr(owner, part)
-            setattr(owner, attribute[-1], values[name])
+            setattr(owner, attribute, flat[start : start + t.size].reshape(t.shape))
+            start += t.size
         return gpt.loss(model, IDS[:, :-1], IDS[:, 1:])
 
-    check.check_grads(loss, {name: t.value for name, t in params.items()}, order=1)
+    check.check_grads(loss, np.concatenate([t.value.ravel() for t in params.values()]), order=1)
 
 
 def test_overfits_one_batch():

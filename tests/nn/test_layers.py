@@ -1,0 +1,190 @@
+"""Layers: kinds and shapes of their attributes, float32, buffers, the printed outline, errors."""
+
+from tinygrad_notes import Tensor, gradients, nn
+from tinygrad_notes import functional as F
+from tinygrad_notes.transforms import checkpoint
+
+import numpy as np
+import pytest
+
+RNG = np.random.default_rng
+
+
+def every_layer():
+    rng = RNG(0)
+    return [
+        (nn.Linear(4, 3, rng=rng), (2, 5, 4), {}),
+        (nn.LayerNorm(4), (2, 3, 4), {}),
+        (nn.RMSNorm(4), (2, 3, 4), {}),
+        (nn.GroupNorm(2, 4), (2, 4, 3), {}),
+        (nn.BatchNorm1d(4), (3, 4), {"train": True}),
+        (nn.BatchNorm2d(4), (3, 4, 2, 2), {"train": False}),
+        (nn.Conv1d(4, 6, 3, rng=rng), (2, 4, 7), {}),
+        (nn.Conv2d(4, 6, 3, padding=1, rng=rng), (2, 4, 5, 5), {}),
+        (nn.ConvTranspose2d(4, 6, 2, stride=2, rng=rng), (2, 4, 3, 3), {}),
+        (nn.MultiHeadAttention(4, 2, rng=rng), (2, 3, 4), {"causal": True}),
+        (nn.Dropout(0.5), (3, 4), {"rng": RNG(1)}),
+        (nn.Sequential(nn.Linear(4, 3, rng=rng), F.relu), (2, 4), {}),
+    ]
+
+
+def parameters(x):
+    if isinstance(x, Tensor):
+        return [x]
+    return [p for part in vars(x).values() for p in parameters(part)] if isinstance(x, nn.Module) else []
+
+
+@pytest.mark.parametrize(("layer", "shape", "options"), every_layer(), ids=lambda x: type(x).__name__)
+def test_float32_in_float32_out_and_every_parameter_is_used(layer, shape, options):
+    x = Tensor(RNG(2).normal(size=shape).astype(np.float32))
+    y = layer(x, **options)
+    assert y.dtype == np.float32
+    params = parameters(layer)
+    c = RNG(3).normal(size=y.shape).astype(np.float32)
+    for p, g in zip([x, *params], gradients(np.sum(y * c), [x, *params], unused="raise")):
+        assert p.dtype == g.dtype == np.float32 and p.shape == g.shape
+
+
+@pytest.mark.parametrize(("layer", "shape", "options"), every_layer(), ids=lambda x: type(x).__name__)
+def test_arrays_in_arrays_out_where_the_weights_are_arrays(layer, shape, options):
+    def freeze(module):
+        for name, part in vars(module).items():
+            if isinstance(part, Tensor):
+                setattr(module, name, part.value)
+            elif isinstance(part, nn.Module):
+                freeze(part)
+
+    x = RNG(2).normal(size=shape).astype(np.float32)
+    state = RNG(1).bit_generator.state
+    before = layer(x, **options)
+    freeze(layer)
+    if "rng" in options:
+        options["rng"].bit_generator.state = state
+        before = layer(Tensor(x), **options)
+        options["rng"].bit_generator.state = state
+    after = layer(x, **options)
+    assert type(after) is np.ndarray
+    np.testing.assert_array_equal(after, getattr(before, "value", before))
+
+
+def test_the_rng_decides_the_weights_and_the_dtype_is_as_asked():
+    a, b, c = (nn.Linear(4, 3, rng=RNG(seed), dtype=np.float64) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(a.weight.value, b.weight.value)
+    assert np.any(a.weight.value != c.weight.value) and a.weight.dtype == a.bias.dtype == np.float64
+    assert nn.Linear(4, 3, rng=RNG(0), bias=False).bias is None
+    with pytest.raises(TypeError, match="rng"):
+        nn.Linear(4, 3)
+
+
+# --- batch norm -------------------------------------------------------------------------------------
+
+
+def test_batch_norm_updates_its_buffers_in_place_and_only_in_training():
+    layer = nn.BatchNorm1d(3)
+    mean, var, count = layer.running_mean, layer.running_var, layer.num_batches_tracked
+    x = RNG(0).normal(2, 3, size=(8, 3)).astype(np.float32)
+    layer(x, train=False)
+    assert not mean.any() and (var == 1).all() and count == 0
+    layer(Tensor(x), train=True)
+    assert layer.running_mean is mean and layer.running_var is var and layer.num_batches_tracked is count
+    np.testing.assert_allclose(mean, 0.1 * x.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(var, 0.9 + 0.1 * x.var(0, ddof=1), rtol=1e-6)
+    assert count == 1 and mean.dtype == np.float32
+
+
+def test_checkpointed_batch_norm_updates_once():
+    plain, wrapped = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    x = Tensor(RNG(0).normal(size=(8, 3)))
+    c = RNG(1).normal(size=(8, 3))
+    expected = gradients(np.sum(plain(x, train=True) * c), [x, plain.weight])
+    found = gradients(np.sum(checkpoint(lambda t: wrapped(t, train=True))(x) * c), [x, wrapped.weight])
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert wrapped.num_batches_tracked == plain.num_batches_tracked == 1
+    np.testing.assert_array_equal(wrapped.running_mean, plain.running_mean)
+    np.testing.assert_array_equal(wrapped.running_var, plain.running_var)
+
+
+# --- attention ----------------------------------------------------------------------------------------
+
+
+def test_attention_with_shared_key_heads_and_a_context():
+    layer = nn.MultiHeadAttention(8, 4, kv_heads=2, context_width=6, rng=RNG(0), dtype=np.float64)
+    assert layer.k_proj.weight.shape == layer.v_proj.weight.shape == (4, 6)
+    x, context = RNG(1).normal(size=(2, 3, 8)), RNG(2).normal(size=(2, 5, 6))
+    y = layer(x, context)
+    whole = nn.MultiHeadAttention(8, 4, context_width=6, rng=RNG(0), dtype=np.float64)
+    for name in ("q_proj", "out_proj"):
+        setattr(whole, name, getattr(layer, name))
+    for name in ("k_proj", "v_proj"):
+        weight = getattr(layer, name).weight.value.reshape(2, 2, 6)
+        getattr(whole, name).weight = Tensor(np.repeat(weight, 2, axis=0).reshape(8, 6))
+    np.testing.assert_allclose(y.value, whole(x, context).value, rtol=1e-12)
+    np.testing.assert_array_equal(layer(x, context, context).value, y.value)
+
+
+def test_attention_without_positions_is_equivariant():
+    layer = nn.MultiHeadAttention(8, 2, rng=RNG(0), dtype=np.float64)
+    x, order = RNG(1).normal(size=(1, 5, 8)), np.array([3, 0, 4, 1, 2])
+    np.testing.assert_allclose(layer(x[:, order]).value, layer(x).value[:, order], rtol=1e-12, atol=1e-14)
+
+
+# --- the rest -------------------------------------------------------------------------------------------
+
+
+def test_dropout_is_off_without_an_rng():
+    x = np.ones((3, 4))
+    assert nn.Dropout(0.5)(x) is x
+    assert not nn.Dropout(0.5)(x, RNG(0)).all()
+
+
+def test_outline():
+    class Tied(nn.Module):
+        def __init__(self):
+            self.embedding = nn.Embedding(5, 4, rng=RNG(0))
+            self.blocks = [nn.Sequential(nn.Linear(4, 2, rng=RNG(0)), F.relu, nn.BatchNorm1d(2))]
+            self.head = self.embedding.weight
+            self.frozen = np.zeros((7, 7))
+            self._cache = nn.Linear(9, 9, rng=RNG(0))
+            self.rate = 0.5
+
+    assert repr(Tied()).split("\n") == [
+        "Tied, 34 parameters",
+        "  embedding: Embedding, 20 parameters",
+        "    weight: (5, 4)",
+        "  blocks: 1 parts, 14 parameters",
+        "    0: Sequential, 14 parameters",
+        "      0: Linear, 10 parameters",
+        "        weight: (2, 4)",
+        "        bias: (2,)",
+        "      1: relu",
+        "      2: BatchNorm1d, 4 parameters",
+        "        weight: (2,)",
+        "        bias: (2,)",
+        "        running_mean: (2,) constant",
+        "        running_var: (2,) constant",
+        "        num_batches_tracked: () constant",
+        "  head: (5, 4)",
+        "  frozen: (7, 7) constant",
+    ]
+
+
+ERRORS = [
+    (lambda: nn.GroupNorm(3, 4), "GroupNorm: 4 channels do not divide into 3 groups; choose a divisor"),
+    (lambda: nn.Conv2d(3, 4, 3, groups=2, rng=RNG(0)), "Conv2d: 3 inputs do not divide into 2 groups; choose a divisor"),
+    (lambda: nn.BatchNorm2d(3)(np.ones((2, 3)), train=True), "BatchNorm2d: x is (2, 3), expected (N, C, H, W)"),
+    (lambda: nn.BatchNorm1d(3)(np.ones((2, 3, 4, 4)), train=True), "BatchNorm1d: x is (2, 3, 4, 4), expected (N, C) or (N, C, T)"),
+    (
+        lambda: nn.MultiHeadAttention(8, 3, rng=RNG(0)),
+        "MultiHeadAttention: width 8, heads 3, kv_heads 3; expected each to divide the one before",
+    ),
+    (lambda: nn.init.xavier_uniform((3,), RNG(0)), "init: shape (3,) has no fan-in and fan-out; expected (out, in) or (out, in, *kernel)"),
+    (lambda: nn.init.kaiming_normal((3, 3), RNG(0), mode="in"), "init: mode='in', expected 'fan_in' or 'fan_out'"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), ERRORS)
+def test_errors(call, message):
+    with pytest.raises(ValueError) as error:
+        call()
+    assert str(error.value) == message

@@ -1,0 +1,271 @@
+"""scipy.special, second half: Bessel and other functions of physics, elliptic integrals, polynomials; and what has no rule.
+
+Loaded, with gamma.py, when a Tensor meets a function of scipy.special. The rules are those of
+NIST's Digital Library of Mathematical Functions (dlmf.nist.gov).
+"""
+
+import math
+
+from tinygrad_notes.ops.elementwise import horner
+from tinygrad_notes.ops.gamma import POSITIVE, SQRT_PI, UNIT, Probe, bind_order, more, one
+from tinygrad_notes.ops.methods import add_methods
+from tinygrad_notes.registry import constant, op, refuse, registry
+
+import numpy as np
+import scipy.special as sp
+
+# --- Bessel functions, of constant order (DLMF 10.6, 10.29) -------------------------------------
+
+one(sp.j0, lambda g, y, x: -g * sp.j1(x))
+one(sp.j1, lambda g, y, x: g * (0.5 * (sp.j0(x) - sp.jv(2, x))))
+one(sp.y0, lambda g, y, x: -g * sp.y1(x), POSITIVE)
+one(sp.y1, lambda g, y, x: g * (0.5 * (sp.y0(x) - sp.yv(2, x))), POSITIVE)
+one(sp.i0, lambda g, y, x: g * sp.i1(x))
+one(sp.i1, lambda g, y, x: g * (0.5 * (sp.i0(x) + sp.iv(2, x))))
+one(sp.k0, lambda g, y, x: -g * sp.k1(x), POSITIVE)
+one(sp.k1, lambda g, y, x: -g * (0.5 * (sp.k0(x) + sp.kv(2, x))), POSITIVE)
+one(sp.i0e, lambda g, y, x: g * (sp.i1e(x) - np.sign(x) * y))
+one(sp.i1e, lambda g, y, x: g * (0.5 * (sp.i0e(x) + sp.ive(2, x)) - np.sign(x) * y))
+one(sp.k0e, lambda g, y, x: g * (y - sp.k1e(x)), POSITIVE)
+one(sp.k1e, lambda g, y, x: g * (y - 0.5 * (sp.k0e(x) + sp.kve(2, x))), POSITIVE)
+
+ORDERS = [(1.5, (2, 3)), (0, (3,)), (np.array([0.0, 2.0, 3.3]), (2, 3)), (1, ())]
+
+
+def of_order(f, slope, cases=ORDERS):
+    """A function of a constant order v and of x, its slope(v, x, y) made of its neighbours."""
+    more(f, None, lambda g, y, v, x: g * slope(v, x, y), cases=cases, domain=POSITIVE)
+
+
+for f in (sp.jv, sp.yv, sp.jve, sp.yve):  # of real x, jve is jv and yve is yv
+    of_order(f, lambda v, x, y, f=f: 0.5 * (f(v - 1, x) - f(v + 1, x)))
+WHOLE_ORDERS = [(2, (2, 3)), (0, (3,)), (np.array([0, 1, 3]), (2, 3)), (1, ())]
+of_order(sp.yn, lambda v, x, y: 0.5 * (sp.yv(v - 1, x) - sp.yv(v + 1, x)), WHOLE_ORDERS)
+of_order(sp.kn, lambda v, x, y: -0.5 * (sp.kv(v - 1, x) + sp.kv(v + 1, x)), WHOLE_ORDERS)
+of_order(sp.iv, lambda v, x, y: 0.5 * (sp.iv(v - 1, x) + sp.iv(v + 1, x)))
+of_order(sp.kv, lambda v, x, y: -0.5 * (sp.kv(v - 1, x) + sp.kv(v + 1, x)))
+of_order(sp.ive, lambda v, x, y: 0.5 * (sp.ive(v - 1, x) + sp.ive(v + 1, x)) - np.sign(x) * y)
+of_order(sp.kve, lambda v, x, y: y - 0.5 * (sp.kve(v - 1, x) + sp.kve(v + 1, x)))
+
+
+def struve_term(v, x):
+    return (0.5 * x) ** v * sp.rgamma(v + 1.5) / SQRT_PI
+
+
+of_order(sp.struve, lambda v, x, y: 0.5 * (sp.struve(v - 1, x) - sp.struve(v + 1, x) + struve_term(v, x)))
+of_order(sp.modstruve, lambda v, x, y: 0.5 * (sp.modstruve(v - 1, x) + sp.modstruve(v + 1, x) + struve_term(v, x)))
+
+
+SHAPES = [(1.5, (2, 3)), (np.array([0.7, 2.0, 3.3]), (2, 3)), (2, ())]
+more(sp.hyp0f1, None, lambda g, y, v, x: g * (sp.hyp0f1(v + 1, x) / v), cases=SHAPES)
+TWO_SHAPES = [(1.5, 0.8, (2, 3)), (np.array([0.7, 2.0, 3.3]), 1.2, (2, 3)), (2, 3, ())]
+more(sp.hyp1f1, None, None, lambda g, y, a, b, x: g * (a / b * sp.hyp1f1(a + 1, b + 1, x)), cases=TWO_SHAPES)
+more(sp.hyperu, None, None, lambda g, y, a, b, x: g * (-a * sp.hyperu(a + 1, b + 1, x)), cases=TWO_SHAPES, domain=POSITIVE)
+more(sp.wright_bessel, None, None, lambda g, y, a, b, x: g * sp.wright_bessel(a, a + b, x), cases=TWO_SHAPES, domain=POSITIVE)
+more(
+    sp.log_wright_bessel,
+    None,
+    None,
+    lambda g, y, a, b, x: g * np.exp(sp.log_wright_bessel(a, a + b, x) - y),
+    cases=TWO_SHAPES,
+    domain=POSITIVE,
+)
+more(
+    sp.hyp2f1,
+    None,
+    None,
+    None,
+    lambda g, y, a, b, c, x: g * (a * b / c * sp.hyp2f1(a + 1, b + 1, c + 1, x)),
+    cases=[(1.5, 0.8, 2.2, (2, 3)), (np.array([0.7, 2.0, 3.3]), 1.2, 4.0, (2, 3)), (1, 2, 4, ())],
+    domain=(-0.8, 0.7),
+)
+
+# --- solutions of y'' = q(x) y, given with their slopes (DLMF 9, 12) -------------------------------
+
+
+def pairs(q):
+    """The rule of (y, y') for each pair of outputs, where y'' = q y."""
+    return lambda g, y, x: sum(g[i] * y[i + 1] + g[i + 1] * (q(x) * y[i]) for i in range(0, len(y), 2))
+
+
+one(sp.airy, pairs(lambda x: x))
+
+
+def airye_rule(g, y, x):
+    """airy times exp(z) for Ai and exp(-z) for Bi, z = 2/3 x^(3/2)."""
+    return pairs(lambda x: x)(g, y, x) + np.sqrt(x) * (g[0] * y[0] + g[1] * y[1] - g[2] * y[2] - g[3] * y[3])
+
+
+one(sp.airye, airye_rule, POSITIVE)
+more(sp.pbdv, None, lambda g, y, v, x: pairs(lambda x: 0.25 * x * x - v - 0.5)(g, y, x), cases=SHAPES)
+more(sp.pbvv, None, lambda g, y, v, x: pairs(lambda x: 0.25 * x * x - v - 0.5)(g, y, x), cases=SHAPES[:1], domain=POSITIVE)
+more(sp.pbwa, None, lambda g, y, a, x: pairs(lambda x: a - 0.25 * x * x)(g, y, x), cases=SHAPES)
+
+one(sp.ber, lambda g, y, x: g * sp.berp(x))
+one(sp.bei, lambda g, y, x: g * sp.beip(x))
+one(sp.ker, lambda g, y, x: g * sp.kerp(x), POSITIVE)
+one(sp.kei, lambda g, y, x: g * sp.keip(x), POSITIVE)
+one(sp.berp, lambda g, y, x: -g * (sp.bei(x) + y / x), POSITIVE)
+one(sp.beip, lambda g, y, x: g * (sp.ber(x) - y / x), POSITIVE)
+one(sp.kerp, lambda g, y, x: -g * (sp.kei(x) + y / x), POSITIVE)
+one(sp.keip, lambda g, y, x: g * (sp.ker(x) - y / x), POSITIVE)
+
+# --- integrals -----------------------------------------------------------------------------------------
+
+one(sp.expi, lambda g, y, x: g * (np.exp(x) / x), POSITIVE)
+one(sp.exp1, lambda g, y, x: -g * (np.exp(-x) / x), POSITIVE)
+
+
+def expn_slope(n, x, y):
+    """-E_(n-1)(x), for n = 0 by recurrence (DLMF 8.19.12)."""
+    return np.where(n > 0, -sp.expn(n - (n > 0), x), (-np.exp(-x) - y) / np.where(n > 0, 1, x))
+
+
+of_order(sp.expn, expn_slope, [(2, (2, 3)), (0, (3,)), (np.array([0, 1, 3]), (2, 3)), (1, ())])
+one(sp.sici, lambda g, y, x: g[0] * np.sinc(x / math.pi) + g[1] * (np.cos(x) / x), POSITIVE)
+one(sp.shichi, lambda g, y, x: g[0] * (0.5 * (sp.exprel(x) + sp.exprel(-x))) + g[1] * (np.cosh(x) / x), POSITIVE)
+one(sp.fresnel, lambda g, y, x: g[0] * np.sin(math.pi / 2 * x * x) + g[1] * np.cos(math.pi / 2 * x * x))
+one(sp.itj0y0, lambda g, y, x: g[0] * sp.j0(x) + g[1] * sp.y0(x), POSITIVE)
+one(sp.iti0k0, lambda g, y, x: g[0] * sp.i0(x) + g[1] * sp.k0(x), POSITIVE)
+one(sp.it2j0y0, lambda g, y, x: (g[0] * (1 - sp.j0(x)) - g[1] * sp.y0(x)) / x, POSITIVE)
+one(sp.it2i0k0, lambda g, y, x: (g[0] * (sp.i0(x) - 1) - g[1] * sp.k0(x)) / x, POSITIVE)
+one(sp.itstruve0, lambda g, y, x: g * sp.struve(x.dtype.type(0), x), POSITIVE)
+one(sp.it2struve0, lambda g, y, x: -g * (sp.struve(x.dtype.type(0), x) / x), POSITIVE)
+one(sp.itmodstruve0, lambda g, y, x: g * sp.modstruve(x.dtype.type(0), x), POSITIVE)
+
+SPENCE_SLOPE = [(-1) ** (k + 1) / (k + 1) for k in range(24)]  # log(1 + u) / -u = -1 + u/2 - u^2/3 ...
+
+
+def spence_rule(g, y, x):
+    """log(x) / (1 - x); near 1, where the quotient and its slopes cancel, the Taylor series."""
+    near = np.abs(x - 1) < 0.2
+    return g * np.where(near, horner(np.where(near, x - 1, 0), SPENCE_SLOPE), np.log(x) / np.where(near, 1, 1 - x))
+
+
+one(sp.spence, spence_rule, POSITIVE)
+
+# --- elliptic integrals and functions (DLMF 19.4, 22.13) --------------------------------------------------
+
+
+def ellipk_slope(m):
+    """As a hypergeometric series, smooth at m = 0 (DLMF 19.5.1, 15.5.1)."""
+    a, b = m.dtype.type(1.5), m.dtype.type(2)
+    return math.pi / 8 * sp.hyp2f1(a, a, b, m)
+
+
+def ellipe_slope(m):
+    a, b, c = m.dtype.type(0.5), m.dtype.type(1.5), m.dtype.type(2)
+    return -math.pi / 8 * sp.hyp2f1(a, b, c, m)
+
+
+def ellipkm1_rule(g, y, p):
+    """-K'(1 - p); for small p, which 1 - p would lose, by E and K."""
+    small = p < 0.5
+    q = np.where(small, p, 0.5)
+    return g * np.where(small, (y - sp.ellipe(1 - q) / q) / (2 * (1 - q)), -ellipk_slope(1 - np.where(small, 0.5, p)))
+
+
+one(sp.ellipk, lambda g, y, m: g * ellipk_slope(m), (-0.8, 0.8))
+one(sp.ellipe, lambda g, y, m: g * ellipe_slope(m), (-0.8, 0.8))
+one(sp.ellipkm1, ellipkm1_rule, (0.1, 1.5))
+ANGLES = [((2, 3), 0.4), ((3,), np.array([-0.5, 0.0, 0.7])), ((), 0.5)]
+more(sp.ellipkinc, lambda g, y, phi, m: g / np.sqrt(1 - m * np.square(np.sin(phi))), None, cases=ANGLES)
+more(sp.ellipeinc, lambda g, y, phi, m: g * np.sqrt(1 - m * np.square(np.sin(phi))), None, cases=ANGLES)
+more(
+    sp.ellipj,
+    lambda g, y, u, m: g[0] * (y[1] * y[2]) - g[1] * (y[0] * y[2]) - g[2] * (m * y[0] * y[1]) + g[3] * y[2],
+    None,
+    cases=[((2, 3), 0.4), ((3,), np.array([0.1, 0.0, 0.7]))],
+)
+
+
+def agm_by_first(g, y, a, b):
+    """The derivative of pi/4 (a + b) / K(m), m = ((a - b) / (a + b))^2 (DLMF 19.8.5)."""
+    s = a + b
+    m = np.square((a - b) / s)
+    return g * (y / s - y / sp.ellipk(m) * ellipk_slope(m) * (4 * b * (a - b) / (s * s * s)))
+
+
+more(sp.agm, agm_by_first, lambda g, y, a, b: agm_by_first(g, y, b, a), domain=POSITIVE)
+
+# --- orthogonal polynomials, of constant whole degree n >= 0 (DLMF 18.9) -----------------------------------
+# `up` is 1 where n > 0, else 0: constants have slope 0, and there is no polynomial of degree -1.
+
+DEGREES = [(3, (2, 3)), (0, (3,)), (np.array([0, 1, 4]), (2, 3)), (1, ())]
+
+
+def polynomial(f, slope, parameters=(), domain=(-0.9, 0.9)):
+    """f(n, *parameters, x), whose slope is slope(n - up, *parameters, x) times what is in it, where n > 0."""
+    rule = {
+        0: lambda g, y, n, x: g * ((n > 0) * slope(n, n - (n > 0), x)),
+        1: lambda g, y, n, a, x: g * ((n > 0) * slope(n, n - (n > 0), a, x)),
+        2: lambda g, y, n, a, b, x: g * ((n > 0) * slope(n, n - (n > 0), a, b, x)),
+    }[len(parameters)]
+    cases = [(n, *parameters, x) for n, x in DEGREES]
+    op(f, *[None] * (1 + len(parameters)), rule, bind=bind_order, cases=cases, domain=domain)
+
+
+polynomial(sp.eval_legendre, lambda n, m, x: sp.eval_gegenbauer(m, 1.5, x))
+polynomial(sp.eval_sh_legendre, lambda n, m, x: 2 * sp.eval_gegenbauer(m, 1.5, 2 * x - 1), domain=UNIT)
+polynomial(sp.eval_chebyt, lambda n, m, x: n * sp.eval_chebyu(m, x))
+polynomial(sp.eval_chebyu, lambda n, m, x: 2 * sp.eval_gegenbauer(m, 2.0, x))
+polynomial(sp.eval_chebyc, lambda n, m, x: n * sp.eval_chebyu(m, 0.5 * x))
+polynomial(sp.eval_chebys, lambda n, m, x: sp.eval_gegenbauer(m, 2.0, 0.5 * x))
+polynomial(sp.eval_sh_chebyt, lambda n, m, x: 2 * n * sp.eval_chebyu(m, 2 * x - 1), domain=UNIT)
+polynomial(sp.eval_sh_chebyu, lambda n, m, x: 4 * sp.eval_gegenbauer(m, 2.0, 2 * x - 1), domain=UNIT)
+polynomial(sp.eval_hermite, lambda n, m, x: 2 * n * sp.eval_hermite(m, x))
+polynomial(sp.eval_hermitenorm, lambda n, m, x: n * sp.eval_hermitenorm(m, x))
+polynomial(sp.eval_laguerre, lambda n, m, x: -sp.eval_genlaguerre(m, 1.0, x))
+polynomial(sp.eval_genlaguerre, lambda n, m, a, x: -sp.eval_genlaguerre(m, a + 1, x), (0.5,))
+polynomial(sp.eval_gegenbauer, lambda n, m, a, x: 2 * a * sp.eval_gegenbauer(m, a + 1, x), (0.7,))
+polynomial(sp.eval_jacobi, lambda n, m, a, b, x: 0.5 * (n + a + b + 1) * sp.eval_jacobi(m, a + 1, b + 1, x), (0.7, 0.3))
+
+
+def lpmv_rule(g, y, m, v, x):
+    """The associated Legendre function (DLMF 14.10.5)."""
+    return g * ((v * x * y - (v + m) * sp.lpmv(m, v - 1, x)) / (x * x - 1))
+
+
+more(sp.lpmv, None, None, lpmv_rule, cases=[(1, 2, (2, 3)), (0, 3, (3,)), (2, 2.5, ())], domain=(-0.8, 0.8))
+
+# --- what has no rule ----------------------------------------------------------------------------------------
+
+constant(sp.gammasgn, sp.round)
+
+
+def named(names):
+    """Those of these functions that this SciPy has."""
+    return [getattr(sp, name) for name in names.split() if hasattr(sp, name)]
+
+
+refuse(
+    "its result is complex, and Tensors are real; of x > 0, lambertw(x) is wrightomega(log(x))",
+    *named("hankel1 hankel1e hankel2 hankel2e wofz kelvin modfresnelm modfresnelp"),
+    sp.lambertw(1.0, 0, Probe()),
+)
+refuse("SciPy computes it to eight digits, too few to tell whether a gradient is right; integrate sp.airy", sp.itairy)
+refuse("its derivative has no closed form", *named("zetac kolmogorov kolmogi smirnov smirnovi besselpoly voigt_profile"), sp.zeta(Probe()))
+refuse(
+    "its derivatives are integrals of the same kind, singular where two arguments meet", *named("elliprc elliprd elliprf elliprg elliprj")
+)
+refuse(
+    "it is an inverse by a shape parameter, whose derivative has no closed form",
+    *named(
+        "bdtrik bdtrin btdtria btdtrib chdtriv chndtridf chndtrinc fdtridfd gdtrib nbdtrik nbdtrin ncfdtridfd ncfdtridfn ncfdtrinc nctdtridf nctdtrinc pdtrik stdtridf"
+    ),
+)
+refuse(
+    "the density of this distribution is an infinite series that SciPy does not have",
+    *named("chndtr chndtrix ncfdtr ncfdtri nctdtr nctdtrit"),
+)
+refuse(
+    "it solves an equation with a characteristic value, whose derivatives have no closed form",
+    *named("mathieu_a mathieu_b mathieu_cem mathieu_sem mathieu_modcem1 mathieu_modcem2 mathieu_modsem1 mathieu_modsem2"),
+    *named(
+        "pro_cv obl_cv pro_ang1 pro_ang1_cv pro_rad1 pro_rad1_cv pro_rad2 pro_rad2_cv obl_ang1 obl_ang1_cv obl_rad1 obl_rad1_cv obl_rad2 obl_rad2_cv"
+    ),
+)
+
+for item in registry:
+    if item.function in vars(sp).values() and isinstance(item.function, np.ufunc):
+        add_methods(item.function)
