@@ -56,6 +56,9 @@ class Op:
     def plan(self, tensors: int) -> tuple[tuple[bool, ...], bool]:
         """Which inputs to keep, and whether the output, when the bits of `tensors` tell which inputs are Tensors."""
         rules = ~0 if self.joint else tensors
+        for i, rule in enumerate(self.rules):
+            if rule is None and tensors >> i & 1:
+                raise TypeError(f"{self.label}: input {i + 1} is a Tensor, but no rule gives it a gradient; pass t.value if you need none")
         plan = tuple(bool(mask & rules) for mask in self.input_masks), bool(self.y_mask & rules)
         if not self.variadic:
             self.plans[tensors] = plan

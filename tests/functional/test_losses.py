@@ -112,6 +112,8 @@ def test_kl_div():
 def test_directions():
     x = RNG.normal(size=(3, 4))
     np.testing.assert_allclose(np.linalg.norm(F.normalize(x), axis=-1), 1, rtol=1e-15)
+    np.testing.assert_allclose(F.normalize(1e-9 * x), F.normalize(x), rtol=1e-14)  # small, but far above eps
+    np.testing.assert_allclose(F.normalize(1e-15 * x), 1e-3 * x, rtol=1e-14)  # below eps
     zero = Tensor(np.zeros((1, 4)))
     assert F.normalize(zero.value).tolist() == [[0] * 4]
     assert np.all(np.isfinite(gradients(np.sum(F.cosine_similarity(zero, x)), zero)))

@@ -108,6 +108,21 @@ def test_checkpointed_batch_norm_updates_once():
 # --- attention ----------------------------------------------------------------------------------------
 
 
+def test_attention_is_its_definition():
+    """One head after another, with plain matrices."""
+    layer = nn.MultiHeadAttention(6, 2, rng=RNG(0), dtype=np.float64)
+    x, mask = RNG(1).normal(size=(4, 6)), np.tril(np.ones((4, 4), bool))
+    layer.v_proj.bias = Tensor(RNG(2).normal(size=6))
+    q, k, v = (x @ m.weight.value.T + m.bias.value for m in (layer.q_proj, layer.k_proj, layer.v_proj))
+    heads = []
+    for h in (slice(0, 3), slice(3, 6)):
+        e = np.exp(q[:, h] @ k[:, h].T / np.sqrt(3)) * mask
+        heads.append(e / e.sum(-1, keepdims=True) @ v[:, h])
+    expected = np.concatenate(heads, axis=1) @ layer.out_proj.weight.value.T + layer.out_proj.bias.value
+    for options in ({"causal": True}, {"mask": mask}):
+        np.testing.assert_allclose(layer(x[None], **options).value[0], expected, rtol=1e-12)
+
+
 def test_attention_with_shared_key_heads_and_a_context():
     layer = nn.MultiHeadAttention(8, 4, kv_heads=2, context_width=6, rng=RNG(0), dtype=np.float64)
     assert layer.k_proj.weight.shape == layer.v_proj.weight.shape == (4, 6)

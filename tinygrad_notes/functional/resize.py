@@ -38,18 +38,13 @@ def resampling(n_in, n_out, mode, antialias, dtype):
         matrix[rows, rows * n_in // n_out] = 1
     elif antialias:
         # The kernel is widened to cover all the inputs that an output stands for, and cut at the border.
-        reach, _, kernel = KERNELS[mode]
-        width = max(scale, 1.0)
-        centre = (rows + 0.5) * scale
-        first, last = np.trunc(centre - reach * width + 0.5), np.trunc(centre + reach * width + 0.5)
-        j = np.arange(n_in)
-        matrix[...] = kernel((j - centre + 0.5) / width) * ((j >= first) & (j < last))
+        _, _, kernel = KERNELS[mode]
+        matrix[...] = kernel((np.arange(n_in) + 0.5 - (rows + 0.5) * scale) / max(scale, 1.0))
         matrix /= matrix.sum(axis=1, keepdims=True)
     else:
         # The kernel stays as it is, and the border pixel stands for all that lies beyond.
         reach, kernel, _ = KERNELS[mode]
         x = (rows + 0.5) * scale - 0.5
-        x = np.maximum(x, 0) if mode == "bilinear" else x
         near = np.floor(x) + np.arange(1 - reach, 1 + reach)
         np.add.at(matrix, (rows, np.clip(near, 0, n_in - 1).astype(int)), kernel(x - near))
     matrix = matrix.astype(dtype)

@@ -15,7 +15,7 @@ WIDE = 8  # rows of at least so many numbers are summed group by group, narrower
 
 def arrays_of(sequence: Iterable) -> list[Any]:
     """The members of a sequence, lists and numbers made arrays; a plain number takes the dtype of the others, as in arithmetic."""
-    members = [x if isinstance(x, Variable | int | float) else np.asarray(x) for x in sequence]
+    members: list[Any] = [x if isinstance(x, Variable | int | float) else np.asarray(x) for x in sequence]
     dtypes = [x.dtype for x in members if not isinstance(x, int | float)]
     return [np.asarray(x, np.result_type(x, *dtypes)) if isinstance(x, int | float) else x for x in members]
 
@@ -197,8 +197,8 @@ class Chosen:
 
     def values(self, v, shape):
         """v with one number for each chosen element, in the dtype of x."""
-        v = v if isinstance(v, Variable) else np.asarray(v)
-        if self.x.dtype.kind != "f" and (isinstance(v, Variable) or v.dtype.kind == "f"):
+        (v,) = arrays_of([v])
+        if self.x.dtype.kind != "f" and v.dtype.kind == "f":
             raise TypeError(
                 f"at: x is an array of {self.x.dtype} and v of {v.dtype}, which x cannot hold; convert x to float first: x.astype(np.float32)"
             )

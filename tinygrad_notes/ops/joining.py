@@ -1,6 +1,7 @@
 """Functions that join, split, repeat and pick: the elements stay as they are."""
 
 import math
+from typing import Any
 
 from tinygrad_notes.binding import Given, refuse_out
 from tinygrad_notes.ops.indexing import EVERYTHING, arrays_of, scatter_add
@@ -42,11 +43,11 @@ for function, rule in ((np.concatenate, concatenate_rule), (np.stack, stack_rule
     )
 
 
-def vstack(tup, *, dtype=None, casting="same_kind"):
+def vstack(tup, *, dtype=None, casting: Any = "same_kind"):
     return np.concatenate([np.atleast_2d(x) for x in tup], 0, dtype=dtype, casting=casting)
 
 
-def hstack(tup, *, dtype=None, casting="same_kind"):
+def hstack(tup, *, dtype=None, casting: Any = "same_kind"):
     xs = [np.atleast_1d(x) for x in tup]
     return np.concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype, casting=casting)
 

@@ -1,6 +1,7 @@
 """Functions of order: sorted, distinct, counted."""
 
 import math
+from typing import Any
 
 from tinygrad_notes.binding import Given
 from tinygrad_notes.core import Variable, table
@@ -103,6 +104,8 @@ def bincount(x, /, weights=None, minlength=0):
 
 def weighted_counts(positions, edges, weights, density):
     """Sums of the weights in each cell of a grid: positions (n, D), edges a list of D arrays."""
+    (weights,) = arrays_of([weights])
+    weights = np.ravel(weights)
     shape = tuple(len(e) - 1 for e in edges)
     cells = [
         np.where(p == e[-1], len(e) - 2, np.searchsorted(e, p, "right") - 1) for p, e in zip(positions.T, edges)
@@ -117,25 +120,25 @@ def weighted_counts(positions, edges, weights, density):
     return counts
 
 
-def histogram(a, bins=10, range=None, density=None, weights=None):
+def histogram(a, bins=10, range=None, density=None, weights: Any = None):
     """Counts are constants; sums of weights have gradients."""
     a = np.asarray(plain(a))
     if not isinstance(weights, Variable):
         return np.histogram(a, plain(bins), range, density, weights)
     edges = np.histogram_bin_edges(a, plain(bins), range)
-    return weighted_counts(np.reshape(a, (-1, 1)), [edges], np.ravel(weights), density), edges
+    return weighted_counts(np.reshape(a, (-1, 1)), [edges], weights, density), edges
 
 
-def histogramdd(sample, bins=10, range=None, density=None, weights=None):
+def histogramdd(sample: Any, bins=10, range=None, density=None, weights: Any = None):
     sample = plain(sample)
     counts, edges = np.histogramdd(sample, plain(bins), range, density, plain(weights))
     if isinstance(weights, Variable):
-        positions = sample if isinstance(sample, np.ndarray) and sample.ndim == 2 else np.stack(np.atleast_2d(sample), -1)
+        positions = sample if isinstance(sample, np.ndarray) and sample.ndim == 2 else np.transpose(np.atleast_2d(sample))
         counts = weighted_counts(positions, edges, weights, density)
     return counts, edges
 
 
-def histogram2d(x, y, bins=10, range=None, density=None, weights=None):
+def histogram2d(x, y, bins=10, range=None, density=None, weights: Any = None):
     counts, x_edges, y_edges = np.histogram2d(plain(x), plain(y), plain(bins), range, density, plain(weights))
     if isinstance(weights, Variable):
         counts = weighted_counts(np.stack([plain(x), plain(y)], -1), [x_edges, y_edges], weights, density)

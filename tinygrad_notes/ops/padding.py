@@ -1,5 +1,7 @@
 """np.pad in every mode that has values."""
 
+from typing import Any
+
 from tinygrad_notes.core import Variable
 from tinygrad_notes.ops.indexing import along, arrays_of, scatter_add
 from tinygrad_notes.registry import compose
@@ -69,7 +71,7 @@ JOINED = {  # mode: what makes its edges, its keyword, the keyword's default
 TAKEN = ("edge", "reflect", "symmetric", "wrap")  # each new element is one of the old
 
 
-def pad(array, pad_width, mode="constant", **kwargs):
+def pad(array, pad_width, mode: Any = "constant", **kwargs):
     (x,) = arrays_of([array])
     widths = pairs(pad_width, x.ndim)
     if any(width < 0 for pair in widths for width in pair):

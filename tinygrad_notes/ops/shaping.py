@@ -1,5 +1,7 @@
 """Functions that move elements without changing them: shapes, the order of axes, diagonals, turning."""
 
+from typing import Any
+
 from tinygrad_notes.binding import Given
 from tinygrad_notes.core import Variable, table
 from tinygrad_notes.ops.indexing import arrays_of, scatter_add
@@ -38,7 +40,7 @@ op(
 )
 
 
-def ravel(a, order="C"):
+def ravel(a, order: Any = "C"):
     if order == "K":  # as it lies in memory: the axis with the longest stride comes first
         strides = plain(a).strides
         a, order = np.transpose(a, sorted(range(a.ndim), key=lambda i: -abs(strides[i]))), "C"

@@ -189,13 +189,13 @@ def agm_by_first(g, y, a, b):
 more(sp.agm, agm_by_first, lambda g, y, a, b: agm_by_first(g, y, b, a), domain=POSITIVE)
 
 # --- orthogonal polynomials, of constant whole degree n >= 0 (DLMF 18.9) -----------------------------------
-# `up` is 1 where n > 0, else 0: constants have slope 0, and there is no polynomial of degree -1.
+# Of degree 0 they are constants, of slope 0: there is no polynomial of degree -1 for the formula to use.
 
 DEGREES = [(3, (2, 3)), (0, (3,)), (np.array([0, 1, 4]), (2, 3)), (1, ())]
 
 
 def polynomial(f, slope, parameters=(), domain=(-0.9, 0.9)):
-    """f(n, *parameters, x), whose slope is slope(n - up, *parameters, x) times what is in it, where n > 0."""
+    """f(n, *parameters, x) of whole degree n, with slope(n, m, *parameters, x), where m = n - 1, or 0 where n is 0."""
     rule = {
         0: lambda g, y, n, x: g * ((n > 0) * slope(n, n - (n > 0), x)),
         1: lambda g, y, n, a, x: g * ((n > 0) * slope(n, n - (n > 0), a, x)),
@@ -219,6 +219,12 @@ polynomial(sp.eval_laguerre, lambda n, m, x: -sp.eval_genlaguerre(m, 1.0, x))
 polynomial(sp.eval_genlaguerre, lambda n, m, a, x: -sp.eval_genlaguerre(m, a + 1, x), (0.5,))
 polynomial(sp.eval_gegenbauer, lambda n, m, a, x: 2 * a * sp.eval_gegenbauer(m, a + 1, x), (0.7,))
 polynomial(sp.eval_jacobi, lambda n, m, a, b, x: 0.5 * (n + a + b + 1) * sp.eval_jacobi(m, a + 1, b + 1, x), (0.7, 0.3))
+polynomial(
+    sp.eval_sh_jacobi,
+    lambda n, m, p, q, x: (n + p) / sp.binom(2 * n + p - 1, n) * sp.eval_jacobi(m, p - q + 1, q, 2 * x - 1),
+    (1.5, 0.7),
+    UNIT,
+)
 
 
 def lpmv_rule(g, y, m, v, x):

@@ -1,7 +1,6 @@
 """Functions of neighbours: running sums and products, differences, convolution, windows."""
 
-from tinygrad_notes.binding import Given, refuse_out
-from tinygrad_notes.core import table
+from tinygrad_notes.binding import Given
 from tinygrad_notes.ops.indexing import EVERYTHING, along, arrays_of, scatter_add
 from tinygrad_notes.registry import compose, op
 
@@ -48,21 +47,6 @@ def cumprod_rule(g, y, x, *, axis=None):
 
 
 op(np.cumprod, cumprod_rule, cases=RUNNING)
-
-
-def accumulate(running):
-    """ufunc.accumulate as a function that NumPy has a name for."""
-
-    def method(array, axis=0, dtype=None, out=None):
-        if out is not None:
-            raise refuse_out(f"np.{running.__name__}")
-        return running(array, axis, dtype)
-
-    return method
-
-
-table[np.add, "accumulate"] = accumulate(np.cumsum)
-table[np.multiply, "accumulate"] = accumulate(np.cumprod)
 
 
 def cumulative(running, start):

@@ -60,7 +60,7 @@ class Optimizer:
         for run in self._runs(groups):
             self._plan(run, groups[run[0]])
         for name, planned in self._moments.items():  # in the order of params, and with those of empty parameters
-            self._moments[name] = {path: planned.get(path, np.zeros(t.shape, t.dtype)) for path, t in self._leaves.items()}
+            self._moments[name] = {path: planned[path] if t.size else np.zeros(t.shape, t.dtype) for path, t in self._leaves.items()}
 
     def update(self, p: np.ndarray, g: np.ndarray, lr: float, decay: float, moments: list[np.ndarray], scratch: list[np.ndarray]) -> None:
         """Update one chunk of parameters p and their moments in place, given the gradient g, which stays as it is.

@@ -211,7 +211,7 @@ def _read_header(stream: Any, size: int) -> tuple[dict[str, Spec], dict[str, str
     length = int.from_bytes(stream.read(8), "little")
     if length > min(size - 8, LONGEST_HEADER):
         raise ValueError(f"its header claims {length} bytes, but the file has {size}")
-    header = json.loads(stream.read(length).decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+    header = json.loads(stream.read(length).decode("utf-8"), object_pairs_hook=_without_duplicates)
     if not isinstance(header, dict):
         raise ValueError("its header is not an object")
     metadata = header.pop("__metadata__", {})
@@ -235,10 +235,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for name in found:
         name.encode()  # UnicodeEncodeError, a ValueError, for half a character
     return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} in its header")
 
 
 def _spec(name: str, entry: Any) -> Spec:
