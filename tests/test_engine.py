@@ -324,6 +324,16 @@ def test_a_keyword_without_rule_and_a_tensor_as_keyword_raise():
         np.sum(x, initial=x)
 
 
+def test_a_tensor_is_never_the_output_of_a_call_nor_an_input_without_rule():
+    x = Tensor(np.ones(3))
+    for call in (lambda: np.floor(np.ones(3), out=x), lambda: np.exp(np.ones(3), out=x), lambda: np.sum(np.ones((2, 3)), 0, out=x)):
+        with pytest.raises(TypeError, match="out= would overwrite"):
+            call()
+    half = Op(lambda a, b: a * b, (lambda g, y, a, b: g * b, None))
+    with pytest.raises(TypeError, match="input 2 is a Tensor, but no rule"):
+        half(x, x)
+
+
 def test_an_op_without_cases_or_with_too_few_rules_is_refused():
     def double(x):
         return 2 * x

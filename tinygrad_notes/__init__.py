@@ -6,6 +6,7 @@ runtime.apply()  # before NumPy is imported, so that its BLAS can still be told 
 
 from tinygrad_notes import ops  # noqa: E402, F401  (registers the rules)
 from tinygrad_notes.core import gradients  # noqa: E402
+from tinygrad_notes.ops.indexing import at  # noqa: E402
 from tinygrad_notes.registry import reference  # noqa: E402
 from tinygrad_notes.tensor import Tensor  # noqa: E402
 from tinygrad_notes.transforms import (  # noqa: E402
@@ -25,6 +26,7 @@ from tinygrad_notes.tree import count, freeze, frozen, load, map_model, paramete
 __version__ = "0.1.0"
 __all__ = [
     "Tensor",
+    "at",
     "checkpoint",
     "count",
     "custom_vjp",

@@ -172,6 +172,8 @@ def constant(*functions: Callable) -> None:
 
 
 def call_plain(function: Callable, *args, **kwargs) -> Any:
+    if kwargs.get("out") is not None:
+        raise refuse_out(label(function))
     return function(*plain(args), **plain(kwargs))
 
 

@@ -120,7 +120,7 @@ class Tensor(Variable):
     __int__ = __index__ = __complex__ = __float__
 
     def __setitem__(self, index, v) -> Never:
-        raise TypeError("t[index] = v: a Tensor cannot be changed in place; use np.where(mask, v, t), or build a list of rows and np.stack it")
+        raise TypeError("t[index] = v: a Tensor cannot be changed in place; use at(t)[index].set(v), np.where(mask, v, t), or np.stack of a list of rows")
 
     def __deepcopy__(self, memo) -> "Tensor":
         if not isinstance(self.node, Leaf):

@@ -22,12 +22,12 @@ weights are stored (out, in), transposed with respect to the published checkpoin
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
-from tinygrad_notes import frozen
+from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
-from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module
+from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
 from tinygrad_notes.nn.cache import KVCache
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,14 @@ class Config:
 def linear(n_in, n_out, config, rng, std=0.02):
     """Weights from N(0, std^2) and zero biases, as GPT-2 initialises every projection."""
     layer = Linear(n_in, n_out, rng=rng, dtype=config.dtype)
-    layer.weight.value[...] = rng.normal(0, std, (n_out, n_in))
-    layer.bias.value[...] = 0
+    layer.weight = Tensor(init.normal((n_out, n_in), rng, std=std, dtype=config.dtype))
+    layer.bias = Tensor(init.zeros(n_out, dtype=config.dtype))
+    return layer
+
+
+def embedding(n, config, rng):
+    layer = Embedding(n, config.width, rng=rng, dtype=config.dtype)
+    layer.weight = Tensor(init.normal((n, config.width), rng, std=0.02, dtype=config.dtype))
     return layer
 
 
@@ -135,10 +141,8 @@ class GPT(Module):
 
     def __init__(self, config, rng):
         self.config = config
-        self.wte = Embedding(config.vocabulary, config.width, rng=rng, dtype=config.dtype)
-        self.wpe = Embedding(config.context, config.width, rng=rng, dtype=config.dtype)
-        self.wte.weight.value[...] = rng.normal(0, 0.02, self.wte.weight.shape)
-        self.wpe.weight.value[...] = rng.normal(0, 0.02, self.wpe.weight.shape)
+        self.wte = embedding(config.vocabulary, config, rng)
+        self.wpe = embedding(config.context, config, rng)
         self.h = [Block(config, rng) for _ in range(config.layers)]
         self.ln_f = LayerNorm(config.width, dtype=config.dtype)
 

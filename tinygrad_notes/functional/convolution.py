@@ -42,7 +42,7 @@ def inner(space, padding):
     return (slice(None), slice(None), *(slice(p, p + n) for n, p in zip(space, padding)))
 
 
-def pad_space(x, padding, fill=0):
+def pad_space(x, padding, fill=0.0):
     if not any(padding):
         return x
     padded = np.full((*x.shape[:2], *(n + 2 * p for n, p in zip(x.shape[2:], padding))), fill, x.dtype)
@@ -50,7 +50,7 @@ def pad_space(x, padding, fill=0):
     return padded
 
 
-def unfold_rule(g, y, x, *, kernel, stride, padding, dilation, fill=0):
+def unfold_rule(g, y, x, *, kernel, stride, padding, dilation, fill=0.0):
     return fold(g, space=x.shape[2:], stride=stride, padding=padding, dilation=dilation)
 
 
@@ -69,7 +69,7 @@ GEOMETRY = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2)}
         ((1, 2, 5), {"kernel": (2,), "stride": (1,), "padding": (0,), "dilation": (1,)}),
     ],
 )
-def unfold(x, *, kernel, stride, padding, dilation, fill=0):
+def unfold(x, *, kernel, stride, padding, dilation, fill=0.0):
     """Every window of x (N, C, *space), padded with `fill` -> (N, C, *kernel, *places). Geometry: a tuple, one number per axis."""
     count = places("unfold", x.shape[2:], kernel, stride, padding, dilation)
     windows = np.empty((*x.shape[:2], *kernel, *count), x.dtype)
@@ -119,8 +119,20 @@ def space_axes(x):
     return (0, *range(2, x.ndim))
 
 
+def convolve_rule_x(g, y, x, w, bias, *, groups, **geometry):
+    return spread(g, w, space=x.shape[2:], groups=groups, **geometry)
+
+
+def correlate_rule_x(g, y, x, v, *, kernel, groups, **geometry):
+    return spread(v, g, space=x.shape[2:], groups=groups, **geometry)
+
+
+def correlate_rule_v(g, y, x, v, *, kernel, groups, **geometry):
+    return convolve(x, g, None, groups=groups, **geometry)
+
+
 @differentiable(
-    lambda g, y, x, w, bias, *, groups, **geometry: spread(g, w, space=x.shape[2:], groups=groups, **geometry),
+    convolve_rule_x,
     lambda g, y, x, w, bias, *, groups, **geometry: correlate(x, g, kernel=w.shape[2:], groups=groups, **geometry),
     lambda g, y, x, w, bias, *, groups, **geometry: g.sum(axis=space_axes(g)),
     cases=[
@@ -155,8 +167,8 @@ def spread(v, w, *, space, stride, padding, dilation, groups):
 
 
 @differentiable(
-    lambda g, y, x, v, *, kernel, groups, **geometry: spread(v, g, space=x.shape[2:], groups=groups, **geometry),
-    lambda g, y, x, v, *, kernel, groups, **geometry: convolve(x, g, None, groups=groups, **geometry),
+    correlate_rule_x,
+    correlate_rule_v,
     cases=[
         ((2, 2, 4, 3), (2, 3, 4, 3), PLAIN | {"kernel": (3, 3)}),
         ((1, 4, 5, 6), (1, 6, 3, 4), ODD | {"kernel": (3, 2)}),

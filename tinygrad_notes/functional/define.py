@@ -11,18 +11,19 @@ and higher derivatives come from the same line.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from tinygrad_notes.registry import op
 
-P, R = ParamSpec("P"), TypeVar("R")
+F = TypeVar("F", bound=Callable)
 
 
-def differentiable(*rules: Callable | None, **spec) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def differentiable(*rules: Callable | None, **spec: Any) -> Callable[[F], F]:
     """Register a function of arrays with the rules of its gradient; takes what registry.op takes."""
 
-    def register(function: Callable[P, R]) -> Callable[P, R]:
+    def register(function: F) -> F:
         made = op(function, *rules, **spec)
-        return wraps(function)(lambda *args, **kwargs: made(*args, **kwargs))
+        call: Any = wraps(function)(lambda *args, **kwargs: made(*args, **kwargs))
+        return call
 
     return register

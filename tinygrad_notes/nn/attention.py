@@ -40,7 +40,7 @@ class MultiHeadAttention(Module):
             layer.weight = Tensor(init.xavier_uniform(layer.weight.shape, rng, gain=math.sqrt(0.5), dtype=dtype))
         if bias:
             for layer in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
-                layer.bias = Tensor(init.zeros(layer.bias.shape, dtype))
+                layer.bias = Tensor(init.zeros(len(layer.weight), dtype))
 
     def __call__(self, x, key=None, value=None, *, causal=False, mask=None, bias=None, window=None):
         """x (B, T, C), key and value (B, S, context_width) -> (B, T, C).

@@ -62,14 +62,15 @@ TWO_SHAPES = [(1.5, 0.8, (2, 3)), (np.array([0.7, 2.0, 3.3]), 1.2, (2, 3)), (2, 
 more(sp.hyp1f1, None, None, lambda g, y, a, b, x: g * (a / b * sp.hyp1f1(a + 1, b + 1, x)), cases=TWO_SHAPES)
 more(sp.hyperu, None, None, lambda g, y, a, b, x: g * (-a * sp.hyperu(a + 1, b + 1, x)), cases=TWO_SHAPES, domain=POSITIVE)
 more(sp.wright_bessel, None, None, lambda g, y, a, b, x: g * sp.wright_bessel(a, a + b, x), cases=TWO_SHAPES, domain=POSITIVE)
-more(
-    sp.log_wright_bessel,
-    None,
-    None,
-    lambda g, y, a, b, x: g * np.exp(sp.log_wright_bessel(a, a + b, x) - y),
-    cases=TWO_SHAPES,
-    domain=POSITIVE,
-)
+if hasattr(sp, "log_wright_bessel"):  # new in SciPy 1.14
+    more(
+        sp.log_wright_bessel,
+        None,
+        None,
+        lambda g, y, a, b, x: g * np.exp(sp.log_wright_bessel(a, a + b, x) - y),
+        cases=TWO_SHAPES,
+        domain=POSITIVE,
+    )
 more(
     sp.hyp2f1,
     None,
