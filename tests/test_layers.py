@@ -105,7 +105,6 @@ def test_no_public_function_has_a_submodules_name():
     """`from tinygrad_notes.functional import attention` must mean one thing."""
     for folder in [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir() and (path / "__init__.py").exists())]:
         modules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
-        inside = set().union(*(definitions(path) for path in folder.glob("*.py")))
         offered = {
             alias.asname or alias.name
             for node in ast.walk(parse(folder / "__init__.py"))
@@ -113,7 +112,8 @@ def test_no_public_function_has_a_submodules_name():
             for alias in node.names
             if not is_module(f"{node.module}.{alias.name}")
         }
-        assert not modules & (inside | offered), folder
+        clash = modules & (definitions(folder / "__init__.py") | offered)
+        assert not clash, f"{folder.relative_to(ROOT)}: {clash}"
 
 
 def calls(path):

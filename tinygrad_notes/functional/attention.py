@@ -2,27 +2,16 @@
 
 import math
 
-from tinygrad_notes.functional.activations import softmax
+from tinygrad_notes.fused.attention import blocked_attention, masked
 
 import numpy as np
 
 NAME = "scaled_dot_product_attention"
 
 
-def allowed(name, Tq, Tk, *, causal=False, window=None, offset=None):
-    """Which of Tk keys each of Tq queries may see, (Tq, Tk) bool, or None for all.
-
-    Query i stands at position offset + i among the keys. causal: no key after it. window: only keys
-    less than `window` positions away, itself counted.
-    """
+def check_window(name, window):
     if window is not None and window < 1:
         raise ValueError(f"{name}: window={window}, expected at least 1: a query's own key counts")
-    if not causal and window is None:
-        return None
-    position = np.arange(Tq)[:, None] + (Tk - Tq if offset is None else offset)
-    behind = position - np.arange(Tk)
-    may = np.ones((Tq, Tk), bool) if not causal else behind >= 0
-    return may if window is None else may & (np.abs(behind) < window)
 
 
 def check_attention(name, q, k, v, mask, bias):
@@ -48,23 +37,28 @@ def check_attention(name, q, k, v, mask, bias):
         )
 
 
-def weights(name, q, k, causal, mask, bias, window, scale, offset):
-    """softmax(q k^T * scale + bias), masked, as (..., nkv, nh / nkv * Tq, Tk): the queries of a shared key head stand in one matrix."""
+def grouped(q, k):
+    """q (..., nh, Tq, hd) and the number of key heads -> (N, nh / nkv, Tq, hd): queries beside those that share their keys."""
     *batch, nh, Tq, hd = q.shape
-    nkv, Tk = k.shape[-3:-1]
-    q = q * (1 / math.sqrt(hd) if scale is None else scale)
-    s = np.matmul(q.reshape(*batch, nkv, nh // nkv * Tq, hd), np.swapaxes(k, -1, -2)).reshape(*batch, nh, Tq, Tk)
-    if bias is not None:
-        s = s + bias
-    may = allowed(name, Tq, Tk, causal=causal, window=window, offset=offset)
-    if mask is not None:
-        may = mask if may is None else may & mask
-    if may is not None:
-        s = s + np.where(may, 0, -np.inf).astype(q.dtype)
-    return softmax(s)
+    nkv = k.shape[-3]
+    return q.reshape(math.prod(batch) * nkv, nh // nkv, Tq, hd)
 
 
-def scaled_dot_product_attention(q, k, v, *, causal=False, mask=None, bias=None, window=None, scale=None, offset=None):
+def spread(x, q, k):
+    """A mask or bias that broadcasts to (..., nh, Tq, Tk) as one that broadcasts to the groups, (N|1, R|1, Tq|1, Tk|1)."""
+    if x is None:
+        return None
+    *batch, nh, _, _ = q.shape
+    nkv = k.shape[-3]
+    x = x.reshape((1,) * (q.ndim - x.ndim) + x.shape)
+    if all(n == 1 for n in x.shape[:-2]):
+        return x.reshape(1, 1, *x.shape[-2:])
+    return np.broadcast_to(x, (*batch, nh, *x.shape[-2:])).reshape(-1, nh // nkv, *x.shape[-2:])
+
+
+def scaled_dot_product_attention(
+    q, k, v, *, causal=False, mask=None, bias=None, window=None, scale=None, offset=None, documents=None, block=None
+):
     """softmax(q k^T / sqrt(hd) + bias) v over the keys that each query may attend (Vaswani et al., 2017).
 
     q (..., nh, Tq, hd); k (..., nkv, Tk, hd) and v (..., nkv, Tk, vd), where nkv divides nh and each
@@ -72,17 +66,46 @@ def scaled_dot_product_attention(q, k, v, *, causal=False, mask=None, bias=None,
     causal: a query sees no later key; window: only keys less than `window` positions away, itself
     counted; offset: the position of the first query among the keys, Tk - Tq unless given.
     mask: bool, True where a query may attend; bias: added to the scores, with a gradient; both
-    broadcast to (..., nh, Tq, Tk). scale: in place of 1 / sqrt(hd).
-    A query that may attend to no key gets zeros.
+    broadcast to (..., nh, Tq, Tk). documents: integers (..., T), where Tq = Tk = T: a query sees only keys of
+    the same number. scale: in place of 1 / sqrt(hd). A query that may attend to no key gets zeros.
+
+    Computed block by block (see fused/attention.py), so that memory grows with T and not with its
+    square; block: the numbers of queries and of keys in a block, chosen by length unless given.
     """
     check_attention(NAME, q, k, v, mask, bias)
-    *batch, nh, Tq, _ = q.shape
+    check_window(NAME, window)
+    *batch, nh, Tq, hd = q.shape
     nkv, Tk, vd = v.shape[-3:]
-    p = weights(NAME, q, k, causal, mask, bias, window, scale, offset)
-    return np.matmul(p.reshape(*batch, nkv, nh // nkv * Tq, Tk), v).reshape(*batch, nh, Tq, vd)
+    N = math.prod(batch) * nkv
+    ids = None if documents is None else per_group(NAME, documents, batch, nkv, Tq, Tk)
+    y = blocked_attention(
+        grouped(q, k),
+        k.reshape(N, 1, Tk, hd),
+        v.reshape(N, 1, Tk, vd),
+        spread(bias, q, k),
+        mask=masked(Tq, Tk, causal=causal, window=window, offset=offset, given=spread(mask, q, k), documents=ids),
+        scale=1 / math.sqrt(hd) if scale is None else scale,
+        size=block or block_size(Tk),
+    )
+    return y.reshape(*batch, nh, Tq, vd)
+
+
+def block_size(Tk):
+    """Measured: few large products for short sequences, squarer blocks for long ones."""
+    return (256, 256) if Tk <= 512 else (256, 1024) if Tk <= 4096 else (512, 512)
+
+
+def per_group(name, documents, batch, nkv, Tq, Tk):
+    if Tq != Tk or documents.shape != (*batch, Tk):
+        raise ValueError(f"{name}: documents {documents.shape}, expected {(*batch, Tk)} with as many queries as keys, {Tq} and {Tk} came")
+    ids = np.repeat(documents.reshape(-1, Tk), nkv, axis=0)  # the key heads of an example lie side by side
+    return ids, ids
 
 
 def attention_weights(q, k, *, causal=False, mask=None, bias=None, window=None, scale=None, offset=None):
     """The weights of `scaled_dot_product_attention`, (..., nh, Tq, Tk), for pictures: rows sum to 1, or to 0 if nothing may be attended."""
-    check_attention("attention_weights", q, k, k, mask, bias)
-    return weights("attention_weights", q, k, causal, mask, bias, window, scale, offset)
+    identity = np.eye(k.shape[-2], dtype=k.dtype)  # as values, one unit vector for each key: the output is the weights
+    v = np.broadcast_to(identity, (*k.shape[:-1], k.shape[-2]))
+    return scaled_dot_product_attention(
+        q, k, v, causal=causal, mask=mask, bias=bias, window=window, scale=scale, offset=offset
+    )

@@ -1,0 +1,216 @@
+"""Attention in blocks, by the online softmax: the T x T matrix of scores never exists.
+
+Dao, Fu, Ermon, Rudra, Ré (2022), "FlashAttention: Fast and Memory-Efficient Exact Attention with
+IO-Awareness"; loop order of Dao (2023), "FlashAttention-2". For a block of queries the keys come by
+block after block, and three running values per query suffice:
+
+    S = q k^T * scale + bias                       scores of this block, masked ones -inf
+    m' = max(m, rowmax S)                          running maximum
+    P = exp(S - m')
+    l' = e^(m - m') l + rowsum P                   running sum          (forward)
+    o' = e^(m - m') o + P v                        running output
+    at the end  y = o / l,   L = m + log l         L is all that the backward pass needs
+
+    P = exp(S - L)                                 computed again, block by block
+    dv += P^T dy;   dP = dy v^T;   D = rowsum(dy * y)
+    dS = P * (dP - D)                              (backward)
+    dq += dS k * scale;   dk += dS^T q * scale;   dbias += dS
+
+N batch and key heads together, R query heads that share a key head, T queries, S keys, hd and vd widths.
+Beside it stands `dense`, the same function in a few lines of NumPy.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tinygrad_notes.registry import fused
+from tinygrad_notes.transforms import stop_gradient
+
+import numpy as np
+
+
+class Mask(NamedTuple):
+    """Which keys a query may see. Query i stands at position offset + i among the keys."""
+
+    causal: bool
+    window: int | None  # only keys less than this many positions away, the query's own counted
+    offset: int
+    given: np.ndarray | None  # bool (N|1, R|1, T|1, S|1), True where a query may attend
+    documents: tuple[np.ndarray, np.ndarray] | None  # ids (N|1, T) and (N|1, S): only within the same document
+
+    def keys(self, i: slice, S: int) -> tuple[int, int]:
+        """The range of keys that some query of block i may see by its position: all others are never touched."""
+        first, last = 0, S
+        if self.window is not None:
+            first = max(0, self.offset + i.start - self.window + 1)
+            last = min(S, self.offset + i.stop - 1 + self.window)
+        if self.causal:
+            last = min(last, self.offset + i.stop)
+        return first, max(first, last)
+
+    def block(self, n: slice, i: slice, j: slice) -> np.ndarray | None:
+        """The mask of one block, broadcastable to (n, R, i, j); None where everything may be seen."""
+        behind = self.offset + np.arange(i.start, i.stop)[:, None] - np.arange(j.start, j.stop)
+        nearest, farthest = behind[0, -1], behind[-1, 0]
+        may = None
+        if self.causal and nearest < 0:
+            may = behind >= 0
+        if self.window is not None and max(farthest, -nearest) >= self.window:
+            may = _both(may, np.abs(behind) < self.window)
+        if self.given is not None:
+            may = _both(may, _cut(self.given, n, i, j))
+        if self.documents is not None:
+            q, k = self.documents
+            may = _both(may, (_rows(q, n)[:, i, None] == _rows(k, n)[:, None, j])[:, None])
+        return None if may is None or may.all() else may
+
+
+def _both(a, b):
+    return b if a is None else a & b
+
+
+def _rows(x, n):
+    return x if len(x) == 1 else x[n]
+
+
+def _cut(x, n: slice, i: slice, j: slice):
+    """The block (n, :, i, j) of an array that broadcasts to (N, R, T, S)."""
+    return _rows(x, n)[:, :, i if x.shape[2] > 1 else slice(None), j if x.shape[3] > 1 else slice(None)]
+
+
+def blocks(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def heads_at_once(R: int, rows: int, columns: int) -> int:
+    """So many heads that a block of scores (about a megabyte) stays in the cache."""
+    return max(1, 2**18 // max(1, R * rows * columns))
+
+
+def finite(k, v):
+    """k and v with rows that are not finite set to zero, and which rows those are, (N, 1, 1, S), or None.
+
+    Behind a mask may stand anything, also NaN, and 0 * NaN would let it through. A query that may
+    see such a row gets NaN scores instead (see `scores`).
+    """
+    good = np.isfinite(k).all(axis=-1) & np.isfinite(v).all(axis=-1)
+    if good.all():
+        return k, v, None
+    return np.where(good[..., None], k, 0), np.where(good[..., None], v, 0), ~good[:, :, None]
+
+
+def scores(q, k, bias, mask: Mask, bad, n, i, j):
+    """S of one block, (n, R, i, j), masked entries -inf; None where nothing may be seen. q is scaled already."""
+    may = mask.block(n, i, j)
+    if may is not None and not may.any():
+        return None
+    s = np.matmul(q, np.swapaxes(k[n, :, j], -1, -2))
+    if bias is not None:
+        s += _cut(bias, n, i, j)
+    if bad is not None:
+        np.copyto(s, np.nan, where=bad[n, :, :, j])
+    if may is not None:
+        np.copyto(s, -np.inf, where=~may)
+    return s
+
+
+def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
+    """q (N, R, T, hd), k (N, 1, S, hd), v (N, 1, S, vd), bias broadcastable to (N, R, T, S) or None -> y (N, R, T, vd), (y, L)."""
+    (N, R, T, _), S = q.shape, k.shape[2]
+    k, v, bad = finite(k, v)
+    y = np.zeros((N, R, T, v.shape[-1]), q.dtype)
+    L = np.empty((N, R, T, 1), q.dtype)
+    for n in blocks(N, heads_at_once(R, min(T, size[0]), min(S, size[1]))):
+        for i in blocks(T, size[0]):
+            qi = q[n, :, i] * scale
+            m = np.full((*qi.shape[:-1], 1), -np.inf, q.dtype)
+            l, o = np.zeros_like(m), y[n, :, i]
+            first, last = mask.keys(i, S)
+            for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
+                s = scores(qi, k, bias, mask, bad, n, i, j)
+                if s is None:
+                    continue
+                m_new = np.maximum(m, s.max(axis=-1, keepdims=True))
+                shift = np.where(m_new == -np.inf, 0, m_new)  # a row that has seen nothing yet stays zero, not NaN
+                p = np.exp(np.subtract(s, shift, out=s), out=s)
+                rescale = np.exp(m - shift)
+                l = rescale * l + p.sum(axis=-1, keepdims=True)
+                o *= rescale
+                o += np.matmul(p, v[n, :, j])
+                m = m_new
+            seen = l != 0
+            np.divide(o, l, out=o, where=seen)
+            L[n, :, i] = np.where(seen, m, np.inf) + np.log(np.where(seen, l, 1))  # inf makes P zero for a row without keys
+    return y, (y, L)
+
+
+def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size: tuple[int, int]):
+    (y, L), (N, R, T, _), S = saved, q.shape, k.shape[2]
+    k, v, bad = finite(k, v)
+    dq, dk, dv = np.zeros(q.shape, q.dtype), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)
+    dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
+    D = np.einsum("nrtd,nrtd->nrt", dy, y)[..., None]
+    for n in blocks(N, heads_at_once(R, min(T, size[0]), min(S, size[1]))):
+        for i in blocks(T, size[0]):
+            qi, dyi = q[n, :, i] * scale, dy[n, :, i]
+            first, last = mask.keys(i, S)
+            for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
+                s = scores(qi, k, bias, mask, bad, n, i, j)
+                if s is None:
+                    continue
+                p = np.exp(np.subtract(s, L[n, :, i], out=s), out=s)
+                dv[n, :, j] += np.matmul(np.swapaxes(p, -1, -2), dyi).sum(axis=1, keepdims=True)
+                ds = np.matmul(dyi, np.swapaxes(v[n, :, j], -1, -2))
+                ds -= D[n, :, i]
+                ds *= p
+                dq[n, :, i] += np.matmul(ds, k[n, :, j])
+                dk[n, :, j] += np.matmul(np.swapaxes(ds, -1, -2), qi).sum(axis=1, keepdims=True)
+                if dbias is not None:
+                    part = _cut(dbias, n, i, j)  # a view: summed over the axes along which the bias is repeated
+                    part += ds.sum(axis=tuple(a for a in range(4) if part.shape[a] != ds.shape[a]), keepdims=True)
+    dq *= scale
+    return dq, dk, dv, dbias
+
+
+def dense(q, k, v, bias, *, mask: Mask, scale: float, size: Any = None):
+    """The transparent twin: all scores at once. Softmax over the keys that each query may see; zeros where there are none."""
+    (N, _, T, _), S = q.shape, k.shape[2]
+    k, v, bad = finite(k, v)
+    s = np.matmul(q * scale, np.swapaxes(k, -1, -2))
+    if bias is not None:
+        s = s + bias
+    if bad is not None:
+        s = np.where(bad, np.nan, s)
+    may = mask.block(slice(0, N), slice(0, T), slice(0, S)) if T and S else None
+    may = np.ones(s.shape, bool) if may is None else np.broadcast_to(may, s.shape)
+    top = np.max(stop_gradient(s), axis=-1, keepdims=True, where=may, initial=-np.inf)  # any shift gives the same weights
+    s = np.where(may, s, top) - np.where(np.isneginf(top), 0, top)
+    e = np.where(may, np.exp(s), 0)
+    total = np.sum(e, axis=-1, keepdims=True)
+    return np.matmul(e / np.where(total == 0, 1, total), v)
+
+
+def masked(T: int, S: int, *, causal: bool = False, window: int | None = None, offset: int | None = None, given=None, documents=None) -> Mask:
+    """The Mask of T queries and S keys; the first query stands so that the last one meets the last key, unless offset tells."""
+    return Mask(causal, window, S - T if offset is None else offset, given, documents)
+
+
+def _case(T, S, *, N=2, R=2, bias=None, **mask):
+    return ((N, R, T, 3), (N, 1, S, 3), (N, 1, S, 2), bias, {"mask": masked(T, S, **mask), "scale": 0.6, "size": (2, 3)})
+
+
+blocked_attention = fused(
+    "blocked_attention",
+    forward,
+    backward,
+    dense,
+    cases=[
+        _case(5, 7, bias=(1, 2, 5, 7)),
+        _case(7, 7, causal=True),
+        _case(4, 9, causal=True, window=3, bias=(2, 1, 1, 9)),
+        _case(6, 6, window=2, documents=(np.array([[0, 0, 0, 1, 1, 2]]), np.array([[0, 0, 0, 1, 1, 2]]))),
+        _case(5, 4, causal=True),  # the first query stands before the first key: a row without keys
+        _case(3, 4, given=np.array([[True, False, True, False], [False] * 4, [True] * 4])[None, None]),
+    ],
+)
