@@ -7,12 +7,12 @@ import threading
 import tracemalloc
 import weakref
 
-import numpy as np
-import pytest
-
 import tinygrad_notes as tn
 from tinygrad_notes import Tensor, core, gradients
 from tinygrad_notes.registry import Op, op
+
+import numpy as np
+import pytest
 
 
 def close(a, b):
@@ -119,7 +119,7 @@ def test_a_second_walk_raises_unless_the_graph_is_retained():
     loss = x * x
     close(gradients(loss, x, retain_graph=True), 4.0)
     close(gradients(loss, x), 4.0)
-    with pytest.raises(RuntimeError, match="freed by an earlier walk.*retain_graph=True"):
+    with pytest.raises(RuntimeError, match=r"freed by an earlier walk.*retain_graph=True"):
         gradients(loss, x)
 
 

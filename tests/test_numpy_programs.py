@@ -4,11 +4,11 @@ The programs take and return arrays and call NumPy in the ways that people do. N
 them was changed for the engine. Each is checked by central differences, Richardson-extrapolated.
 """
 
-import numpy as np
-import pytest
-
 from tinygrad_notes import Tensor
 from tinygrad_notes.transforms import hvp, value_and_grad
+
+import numpy as np
+import pytest
 
 # --- a transformer over dicts of arrays -----------------------------------------------------
 
@@ -173,9 +173,9 @@ def test_value_gradient_and_hessian_vector_product(program, arguments):
     tangent = hvp(program, p, direction := combine(lambda x: rng.normal(size=np.shape(x)), p))
     for _ in range(5):
         v = combine(lambda x: rng.normal(size=np.shape(x)), p)
-        numeric, bound = slope(lambda t: program(combine(lambda x, d: x + t * d, p, v)))
+        numeric, bound = slope(lambda t, v=v: program(combine(lambda x, d: x + t * d, p, v)))
         assert abs(numeric - inner(g, v)) < bound
-        moved = lambda t: inner(value_and_grad(program)(combine(lambda x, d: x + t * d, p, direction))[1], v)
+        moved = lambda t, v=v: inner(value_and_grad(program)(combine(lambda x, d: x + t * d, p, direction))[1], v)
         numeric, bound = slope(moved)
         assert abs(numeric - inner(tangent, v)) < bound
 

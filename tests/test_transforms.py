@@ -3,9 +3,6 @@
 import functools
 import weakref
 
-import numpy as np
-import pytest
-
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes.transforms import (
     captured,
@@ -22,6 +19,9 @@ from tinygrad_notes.transforms import (
     value_and_grad,
     vjp,
 )
+
+import numpy as np
+import pytest
 
 
 def close(a, b):

@@ -127,12 +127,15 @@ def map_structure(f: Callable, tree: Any, path: str = "") -> Any:
 
 def like(original: Sequence, members: list) -> Any:
     """`members` in a sequence of the kind of `original`; named tuples keep their names."""
-    return type(original)(*members) if hasattr(original, "_fields") else type(original)(members)
+    kind: Any = type(original)
+    return kind(*members) if hasattr(original, "_fields") else kind(members)
 
 
 def describe(x: Any) -> str:
     """How an error names what came: the type, and the shape and dtype of an array."""
-    return f"{type(x).__name__} {x.shape} {x.dtype}" if isinstance(x, np.ndarray) else f"{type(x).__name__} {str(x)[:60]}"
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return f"{type(x).__name__} {x.shape} {x.dtype}"
+    return f"{type(x).__name__} {' '.join(str(x).split())[:60]}"
 
 
 def label(function: Callable) -> str:

@@ -15,14 +15,14 @@ from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-
 from tinygrad_notes.binding import describe, label, map_structure
+
+import numpy as np
 
 tick = itertools.count(1).__next__  # one clock orders nodes and updates; atomic under the GIL
 observer: Any = None  # an object with forward(node, inputs, y) and backward(node, i, g); None is off
 rerunning = ContextVar("rerunning", default=False)  # True while checkpoint repeats a forward pass
-table: dict[Any, Callable] = {}  # what a NumPy function does when an argument is a Tensor
+table: dict[Any, Any] = {}  # what a NumPy function does when an argument is a Tensor
 NO_PARAMS: dict[str, Any] = {}
 FREED: Any = ("freed",)  # stands in for the parents of a node whose memory was given back
 PICK: Any = "pick"  # the op of a member of a multiple output
@@ -76,7 +76,11 @@ class Variable:
 
     __slots__ = ("__weakref__", "node", "value")
     value: np.ndarray
-    node: Node
+    node: Any  # a Node
+    shape: Any
+    dtype: Any
+    ndim: int
+    size: int
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         key = ufunc if method == "__call__" else (ufunc, method)
@@ -91,7 +95,9 @@ def no_rule(key: Any) -> Callable:
         importlib.import_module("tinygrad_notes.ops.special")  # its rules are loaded when they can be needed
         return table.get(key) or no_rule(key)
     name = f"{label(key[0])}.{key[1]}" if isinstance(key, tuple) else label(key)
-    raise TypeError(f"{name} is not differentiable here: no rule. Add one block in ops/ (see CONTRIBUTING.md), or pass t.value if you need no gradient")
+    raise TypeError(
+        f"{name} is not differentiable here: no rule. Add one block in ops/ (see CONTRIBUTING.md), or pass t.value if you need no gradient"
+    )
 
 
 tensor_class: type = Variable  # tensor.py puts Tensor here: the one name that core takes from below it
@@ -118,7 +124,9 @@ def path_between(roots: Iterable[Node], targets: set[Node]) -> list[Node]:
         node = stack.pop()
         found.append(node)
         if node.parents is FREED:
-            raise RuntimeError(f"the graph was freed by an earlier walk (at {_name(node)} {node.shape}); compute the loss again, or pass retain_graph=True to the first walk")
+            raise RuntimeError(
+                f"the graph was freed by an earlier walk (at {_name(node)} {node.shape}); compute the loss again, or pass retain_graph=True to the first walk"
+            )
         for parent in node.parents:
             if parent is not None and parent not in seen and parent.order >= oldest:
                 seen.add(parent)
@@ -133,7 +141,9 @@ def path_between(roots: Iterable[Node], targets: set[Node]) -> list[Node]:
         for node in path:
             for parent in node.parents:
                 if parent is not None and parent.version > node.order:
-                    raise RuntimeError(f"stale graph: {parent!r} was updated after {_name(node)} {node.shape} read it; compute the loss again after each update")
+                    raise RuntimeError(
+                        f"stale graph: {parent!r} was updated after {_name(node)} {node.shape} read it; compute the loss again after each update"
+                    )
     return path
 
 
@@ -211,7 +221,7 @@ def _name(node: Node) -> str:
     return node.op if isinstance(node.op, str) else node.op.label
 
 
-def gradients(loss: Variable, params: Any, *, unused: str = "zeros", create_graph: bool = False, retain_graph: bool = False) -> Any:
+def gradients(loss: Any, params: Any, *, unused: str = "zeros", create_graph: bool = False, retain_graph: bool = False) -> Any:
     """d(loss)/d(params), in the structure of `params`.
 
     loss: a Tensor with one element. params: a Tensor, or lists, tuples and dicts of Tensors,
@@ -221,7 +231,9 @@ def gradients(loss: Variable, params: Any, *, unused: str = "zeros", create_grap
     Raises RuntimeError for a graph that was walked before or whose leaves were updated since.
     """
     if not isinstance(loss, Variable):
-        raise TypeError(f"gradients: loss is {describe(loss)}, expected a Tensor; it depends on no Tensor, so there is nothing to differentiate")
+        raise TypeError(
+            f"gradients: loss is {describe(loss)}, expected a Tensor; it depends on no Tensor, so there is nothing to differentiate"
+        )
     if loss.value.size != 1:
         raise ValueError(f"gradients: loss has shape {loss.value.shape}, expected one number; use loss.sum(), loss.mean() or vjp")
     if unused not in ("zeros", "raise"):
@@ -240,7 +252,9 @@ def gradients(loss: Variable, params: Any, *, unused: str = "zeros", create_grap
         g = found.get(p.node)
         if g is None:
             if unused == "raise":
-                raise ValueError(f"gradients: the loss does not depend on params{path and '.' + path} {p.value.shape}; leave it out, or pass unused='zeros'")
+                raise ValueError(
+                    f"gradients: the loss does not depend on params{path and '.' + path} {p.value.shape}; leave it out, or pass unused='zeros'"
+                )
             g = np.zeros_like(p.value)
         if create_graph:
             return g if isinstance(g, Variable) else make_tensor(g, Leaf(g.shape, g.dtype))

@@ -17,11 +17,11 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from tinygrad_notes import core
 from tinygrad_notes.binding import STORAGE, bind_function, bind_ufunc, label, like, map_structure, reads_of, refuse_out, spelling, stand_in
 from tinygrad_notes.core import NO_PARAMS, PICK, Node, Variable, make_tensor, table, walk
+
+import numpy as np
 
 registry: list[Any] = []  # every op, composition and kernel: the tests run through it
 constants: list[Callable] = []  # functions without gradient
@@ -37,13 +37,15 @@ class Op:
         self.cases, self.domain = cases, domain
         self.name, self.label = getattr(function, "__name__", str(function)), label(function)
         self.forward = forward or function
-        self.bind = bind or (bind_ufunc if isinstance(function, np.ufunc) else bind_function)
+        self.bind: Callable = bind or (bind_ufunc if isinstance(function, np.ufunc) else bind_function)
         signature = list(inspect.signature(next(filter(None, rules))).parameters.values())
         self.arity = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature[2:])
         self.variadic = signature[2].kind is inspect.Parameter.VAR_POSITIONAL
         self.joint = self.variadic or (len(rules) == 1 and self.arity > 1)
         if not self.joint and len(rules) != self.arity:
-            raise TypeError(f"op {self.label}: {len(rules)} rules for {self.arity} inputs; give each a rule or None, or one rule that returns all gradients")
+            raise TypeError(
+                f"op {self.label}: {len(rules)} rules for {self.arity} inputs; give each a rule or None, or one rule that returns all gradients"
+            )
         self.keywords = {p.name for p in signature if p.kind is p.KEYWORD_ONLY}
         self.any_keyword = signature[-1].kind is inspect.Parameter.VAR_KEYWORD
         self.names, self.defaults = spelling(function)
@@ -65,7 +67,8 @@ class Op:
         return plan
 
     def __call__(self, *args, **kwargs):
-        return apply(self, *self.bind(self, args, kwargs))
+        inputs, params = self.bind(self, args, kwargs)
+        return apply(self, inputs, params)
 
     def pull(self, node, g, wanted, higher):
         """The gradient of each wanted input, given the gradient g of the output."""
@@ -93,7 +96,7 @@ def apply(op: Op, inputs: Sequence, params: dict[str, Any] = NO_PARAMS) -> Any:
             values.append(np.asarray(x) if isinstance(x, list | tuple) else x)
             parents.append(None)
         bit <<= 1
-    y = op.forward(*values, **params)
+    y: Any = op.forward(*values, **params)
     if not tensors:
         return y
     keep, keep_y = op.plans.get(tensors) or op.plan(tensors)

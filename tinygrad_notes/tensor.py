@@ -3,11 +3,11 @@
 import operator
 from typing import Any, Never
 
-import numpy as np
-
 from tinygrad_notes import core
 from tinygrad_notes.core import FREED, PICK, Leaf, Variable, table, walk
 from tinygrad_notes.registry import apply
+
+import numpy as np
 
 NO_CONVERSION = (
     "a Tensor would become a plain array here and lose its gradient. To join Tensors use np.stack or np.concatenate; to fill "
@@ -30,7 +30,9 @@ class Tensor(Variable):
             raise TypeError("Tensor: the value is a Tensor already; use it as it is, or Tensor(t.value) for a new leaf")
         value = np.asarray(value)
         if value.dtype.kind != "f":
-            raise TypeError(f"Tensor: values of dtype {value.dtype} have no gradient; keep an array for constants, or convert: Tensor(np.asarray(x, np.float32))")
+            raise TypeError(
+                f"Tensor: values of dtype {value.dtype} have no gradient; keep an array for constants, or convert: Tensor(np.asarray(x, np.float32))"
+            )
         self.value: np.ndarray = value
         self.node = Leaf(value.shape, value.dtype, name)
 
@@ -115,12 +117,16 @@ class Tensor(Variable):
         raise TypeError(NO_CONVERSION)
 
     def __float__(self) -> Never:
-        raise TypeError("float(t), math.f(t) and array[i] = t would lose the gradient; use t.item() for the number, np.f for math.f, np.stack of a list for filling")
+        raise TypeError(
+            "float(t), math.f(t) and array[i] = t would lose the gradient; use t.item() for the number, np.f for math.f, np.stack of a list for filling"
+        )
 
     __int__ = __index__ = __complex__ = __float__
 
     def __setitem__(self, index, v) -> Never:
-        raise TypeError("t[index] = v: a Tensor cannot be changed in place; use at(t)[index].set(v), np.where(mask, v, t), or np.stack of a list of rows")
+        raise TypeError(
+            "t[index] = v: a Tensor cannot be changed in place; use at(t)[index].set(v), np.where(mask, v, t), or np.stack of a list of rows"
+        )
 
     def __deepcopy__(self, memo) -> "Tensor":
         if not isinstance(self.node, Leaf):
@@ -134,7 +140,9 @@ class Tensor(Variable):
         raise TypeError("a Tensor cannot be pickled; save arrays with tinygrad_notes.saving, or t.value")
 
     def _refuse_in_place(self, *args, **kwargs) -> Never:
-        raise TypeError("a Tensor cannot be changed in place (fill, put, sort, partition, resize); use the function that returns a new one: np.sort, np.partition, np.resize, np.where")
+        raise TypeError(
+            "a Tensor cannot be changed in place (fill, put, sort, partition, resize); use the function that returns a new one: np.sort, np.partition, np.resize, np.where"
+        )
 
     fill = put = sort = partition = resize = itemset = _refuse_in_place
 
@@ -258,7 +266,7 @@ class Tensor(Variable):
 
     conjugate = conj
 
-    def reshape(self, *shape, order="C"):
+    def reshape(self, *shape, order: Any = "C"):
         return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
 
     def transpose(self, *axes):
@@ -267,7 +275,7 @@ class Tensor(Variable):
     def swapaxes(self, axis1, axis2):
         return np.swapaxes(self, axis1, axis2)
 
-    def ravel(self, order="C"):
+    def ravel(self, order: Any = "C"):
         return np.ravel(self, order=order)
 
     flatten = ravel
@@ -278,7 +286,7 @@ class Tensor(Variable):
     def repeat(self, repeats, axis=None):
         return np.repeat(self, repeats, axis=axis)
 
-    def take(self, indices, axis=None, mode="raise"):
+    def take(self, indices, axis=None, mode: Any = "raise"):
         return np.take(self, indices, axis=axis, mode=mode)
 
     def compress(self, condition, axis=None):
@@ -338,7 +346,7 @@ class Tensor(Variable):
     def argpartition(self, kth, axis=-1):
         return np.argpartition(self.value, kth, axis=axis)
 
-    def searchsorted(self, v, side="left"):
+    def searchsorted(self, v, side: Any = "left"):
         return np.searchsorted(self, v, side=side)
 
     def nonzero(self):
@@ -356,7 +364,8 @@ class Tensor(Variable):
         """Set `.grad` on every leaf that this number depends on: overwritten, never added to."""
         if self.size != 1:
             raise ValueError(f"backward: the Tensor has shape {self.shape}, expected one number; use t.sum().backward(), or vjp")
-        leaves, seen, stack = [], {self.node}, [self.node]
+        leaves: list[Any] = []
+        seen, stack = {self.node}, [self.node]
         while stack:
             node = stack.pop()
             if isinstance(node, Leaf):
@@ -365,8 +374,9 @@ class Tensor(Variable):
                 new = [p for p in node.parents if p is not None and p not in seen]
                 seen.update(new)
                 stack += new
-        for leaf, g in walk({self.node: np.ones_like(self.value)}, leaves).items():
-            leaf.grad = g
+        found = walk({self.node: np.ones_like(self.value)}, leaves)
+        for leaf in leaves:
+            leaf.grad = found[leaf]
 
 
 core.tensor_class = Tensor

@@ -12,12 +12,12 @@ from functools import partial, wraps
 from types import FunctionType, MethodType
 from typing import Any
 
-import numpy as np
-
 from tinygrad_notes.binding import describe, map_structure
 from tinygrad_notes.core import FREED, NO_PARAMS, Node, Variable, rerunning, tick, walk
 from tinygrad_notes.registry import IDENTITY, Op, outputs, plain
 from tinygrad_notes.tensor import Tensor
+
+import numpy as np
 
 
 def stop_gradient(x: Any) -> Any:
@@ -119,7 +119,9 @@ def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: boo
     @wraps(f)
     def run(*args, **kwargs):
         if max(numbers) >= len(args):
-            raise TypeError(f"grad: argnums={argnums}, but only {len(args)} positional arguments came; pass the differentiated ones by position")
+            raise TypeError(
+                f"grad: argnums={argnums}, but only {len(args)} positional arguments came; pass the differentiated ones by position"
+            )
         run = _Run(f, args, numbers, kwargs)
         y = run.y[0] if has_aux else run.y
         if np.size(y) != 1:
@@ -303,13 +305,12 @@ def generators_in(*objects: Any) -> list[np.random.Generator]:
             named = [x.__globals__[name] for name in x.__code__.co_names if name in x.__globals__]
             stack += [*cells, *named, x.__defaults__, x.__kwdefaults__]
         elif hasattr(x, "__dict__") and not hasattr(x, "__spec__"):  # an object, but not a module
-            stack += [vars(x), type(x).__call__] if hasattr(type(x), "__call__") else [vars(x)]
+            stack += [vars(x), *(vars(base).get("__call__") for base in type(x).__mro__)]
     return found
 
 
 def _filled(cell) -> bool:
     try:
-        cell.cell_contents
-    except ValueError:
+        return cell.cell_contents is cell.cell_contents
+    except ValueError:  # a variable that is not assigned yet
         return False
-    return True

@@ -151,7 +151,9 @@ class GPT(Module):
         B, T = ids.shape
         past = 0 if cache is None else cache[0].length
         if past + T > self.config.context:
-            raise ValueError(f"GPT: {past + T} positions, but the context is {self.config.context}; crop the ids: ids[:, -{self.config.context}:]")
+            raise ValueError(
+                f"GPT: {past + T} positions, but the context is {self.config.context}; crop the ids: ids[:, -{self.config.context}:]"
+            )
         x = self.wte(ids) + self.wpe(np.arange(past, past + T))  # (B, T, C)
         x = F.dropout(x, self.config.dropout, rng)
         for i, block in enumerate(self.h):

@@ -2,9 +2,9 @@
 
 import tracemalloc
 
-from tests.ops.samples import name, sample
-from tests.ops.test_registry import CHECKS
 import tinygrad_notes as tn
+from tests.ops.samples import sample
+from tests.ops.test_registry import CHECKS
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes import functional as F
 from tinygrad_notes.fused.attention import blocked_attention

@@ -180,7 +180,10 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             if name in OTHER_FUNCTION:
                 yield f"{name} -> {OTHER_FUNCTION[name]}", renamed(node, OTHER_FUNCTION[name])
             if name in DROPPED and args:
-                yield "drop a transpose" if name in ("swapaxes", "mT", "transpose", "matrix_transpose", "moveaxis") else "drop a call", args[0]
+                yield (
+                    "drop a transpose" if name in ("swapaxes", "mT", "transpose", "matrix_transpose", "moveaxis") else "drop a call",
+                    args[0],
+                )
             for i, keyword in enumerate(keywords):
                 if keyword.arg:
                     rest = keywords[:i] + keywords[i + 1 :]

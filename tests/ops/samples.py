@@ -5,6 +5,7 @@ list of such arguments, a final dict holds keyword arguments, and all else is pa
 (`Given(x)` passes x). Each random array of floats is an input to differentiate.
 """
 
+import re
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +67,9 @@ def all_cases() -> list[tuple[Any, Any, str]]:
 
 
 def name(item, case) -> str:
-    text = " ".join(repr(case).split()) if case is not None else "no cases"
+    text = (
+        "no cases" if case is None else re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(case).split()))
+    )  # an address is another in each process
     return f"{item.label.removeprefix('np.')}-{text if len(text) <= 100 else text[:90] + '~' + format(zlib.crc32(text.encode()), '08x')}"
 
 

@@ -2,13 +2,13 @@
 
 from functools import partial
 
-import numpy as np
-import pytest
-
 import tinygrad_notes as tn
 from models.language import gpt
 from tinygrad_notes import data, optim
 from tinygrad_notes.text import CharTokenizer
+
+import numpy as np
+import pytest
 
 torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra: pip install tinygrad_notes[parity]")
 
@@ -41,7 +41,9 @@ def test_two_hundred_steps_of_the_demo():
 
     settings = {"weight_decay": 0.1, "betas": (0.9, 0.99)}
     ours_opt = optim.AdamW(params, lr=1e-3, decay=lambda path, t: t.ndim >= 2, **settings)
-    groups = [{"params": [w for w in theirs.values() if (w.ndim < 2) == flat], "weight_decay": 0.0 if flat else 0.1} for flat in (True, False)]
+    groups = [
+        {"params": [w for w in theirs.values() if (w.ndim < 2) == flat], "weight_decay": 0.0 if flat else 0.1} for flat in (True, False)
+    ]
     theirs_opt = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))
     schedule = partial(optim.cosine, peak=1e-3, floor=1e-4, warmup=20, steps=STEPS)
 

@@ -106,6 +106,4 @@ def attention_weights(q, k, *, causal=False, mask=None, bias=None, window=None, 
     """The weights of `scaled_dot_product_attention`, (..., nh, Tq, Tk), for pictures: rows sum to 1, or to 0 if nothing may be attended."""
     identity = np.eye(k.shape[-2], dtype=k.dtype)  # as values, one unit vector for each key: the output is the weights
     v = np.broadcast_to(identity, (*k.shape[:-1], k.shape[-2]))
-    return scaled_dot_product_attention(
-        q, k, v, causal=causal, mask=mask, bias=bias, window=window, scale=scale, offset=offset
-    )
+    return scaled_dot_product_attention(q, k, v, causal=causal, mask=mask, bias=bias, window=window, scale=scale, offset=offset)

@@ -1,8 +1,8 @@
 """From logits to tokens."""
 
-import numpy as np
-
 from tinygrad_notes.functional.activations import softmax
+
+import numpy as np
 
 
 def sample(logits, rng: np.random.Generator | None, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None):

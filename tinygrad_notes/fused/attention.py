@@ -20,7 +20,6 @@ N batch and key heads together, R query heads that share a key head, T queries, 
 Beside it stands `dense`, the same function in a few lines of NumPy.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -191,7 +190,9 @@ def dense(q, k, v, bias, *, mask: Mask, scale: float, size: Any = None):
     return np.matmul(e / np.where(total == 0, 1, total), v)
 
 
-def masked(T: int, S: int, *, causal: bool = False, window: int | None = None, offset: int | None = None, given=None, documents=None) -> Mask:
+def masked(
+    T: int, S: int, *, causal: bool = False, window: int | None = None, offset: int | None = None, given=None, documents=None
+) -> Mask:
     """The Mask of T queries and S keys; the first query stands so that the last one meets the last key, unless offset tells."""
     return Mask(causal, window, S - T if offset is None else offset, given, documents)
 

@@ -19,7 +19,9 @@ class KVCache:
             raise TypeError("KVCache: keys and values must be arrays, a Tensor came; a cache is for inference: call frozen(model)")
         start, end = self.length, self.length + k.shape[-2]
         if end > self.keys.shape[-2]:
-            raise ValueError(f"KVCache: {end} positions do not fit, the cache holds {self.keys.shape[-2]}; make a longer one, or forget the oldest")
+            raise ValueError(
+                f"KVCache: {end} positions do not fit, the cache holds {self.keys.shape[-2]}; make a longer one, or forget the oldest"
+            )
         self.keys[..., start:end, :] = k
         self.values[..., start:end, :] = v
         self.length = end

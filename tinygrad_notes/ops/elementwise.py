@@ -1,6 +1,7 @@
 """Functions that act on each element by itself, with broadcasting."""
 
 import math
+from typing import Any
 
 from tinygrad_notes.binding import Given, bind_ufunc, check_params
 from tinygrad_notes.core import table
@@ -8,6 +9,7 @@ from tinygrad_notes.ops.indexing import scatter_add
 from tinygrad_notes.registry import compose, constant, op, plain, refuse
 
 import numpy as np
+from numpy._core.umath import clip as clip_ufunc  # pyright: ignore[reportAttributeAccessIssue]
 
 PAIRS = [((3, 4), (3, 4)), ((3, 4), (4,)), ((2, 1), (3,)), ((), (2, 3)), ((2, 3), 0.75), (0.75, (2, 3)), ((0, 3), (3,))]
 ONE = [((3, 4),), ((),), ((0, 3),)]
@@ -212,7 +214,7 @@ CLIPS = [((3, 4), -0.8, 0.8), ((3, 4), (4,), (3, 1)), ((), -0.5, ()), ((3, 4), (
 CLIPS_BY_NAME = [((3, 4), {"min": 0.1}), ((3, 4), {"min": -0.4, "max": 0.4}), ((3, 4), {"a_min": -0.4, "a_max": None})]
 CLIPS_BY_NAME += [((3, 4), None, 0.5), ((3, 4), (4,), None)]
 op(np.clip, clip_by_x, clip_by_low, clip_by_high, bind=bind_clip, cases=CLIPS + CLIPS_BY_NAME)
-op(np._core.umath.clip, clip_by_x, clip_by_low, clip_by_high, cases=CLIPS)  # what array.clip(low, high) calls
+op(clip_ufunc, clip_by_x, clip_by_low, clip_by_high, cases=CLIPS)  # what array.clip(low, high) calls
 
 choose_between = op(
     np.where,
@@ -281,10 +283,10 @@ def piecewise(x, condlist, funclist, *args, **kwargs):
         )
     y = np.zeros(x.shape, x.dtype)
     for condition, f in zip(conditions, funclist):
-        value = f
+        value: Any = f
         if callable(f):
-            part = f(x[condition], *args, **kwargs) if np.any(condition) else np.zeros(0, x.dtype)
-            value = scatter_add(np.broadcast_to(part, (np.count_nonzero(condition),)), index=condition, shape=x.shape)
+            part: Any = f(x[condition], *args, **kwargs) if np.any(condition) else np.zeros(0, x.dtype)
+            value = scatter_add(np.broadcast_to(part, (int(np.count_nonzero(condition)),)), index=condition, shape=x.shape)
         y = np.where(condition, value, y)
     return y if y.dtype == x.dtype else y.astype(x.dtype)
 

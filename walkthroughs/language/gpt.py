@@ -144,10 +144,12 @@ try:
 except KeyboardInterrupt:
     saving.save_checkpoint(checkpoint, model=model, optimizer=optimizer, rng=rng, step=len(losses), extra={"losses": losses})
     again = [a for a in sys.argv[1:] if a != "--resume"]
-    sys.exit(f"\nstopped after step {len(losses)} of {STEPS}, saved in {checkpoint}. To go on: {' '.join([parser.prog, *again, '--resume'])}")
+    sys.exit(
+        f"\nstopped after step {len(losses)} of {STEPS}, saved in {checkpoint}. To go on: {' '.join([parser.prog, *again, '--resume'])}"
+    )
 training = time.perf_counter() - training
 saving.save_arrays(options.out / "model.safetensors", tn.state_dict(model))
-if STEPS > done:
+if done < STEPS:
     print(f"trained {STEPS - done} steps in {training:.0f} s, {(STEPS - done) * BATCH * CONTEXT / training:,.0f} tokens/s")
 
 

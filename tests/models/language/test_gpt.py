@@ -2,13 +2,13 @@
 
 import math
 
-import numpy as np
-import pytest
-
 import tinygrad_notes as tn
 from models.language import gpt
 from tinygrad_notes import check, optim
 from tinygrad_notes import functional as F
+
+import numpy as np
+import pytest
 
 IDS = np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5], [2, 7, 1, 8, 2, 8, 1, 8, 2]])
 

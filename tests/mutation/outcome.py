@@ -1,0 +1,66 @@
+"""A mutant, how it is tried, and the table of what became of all."""
+
+import signal
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+LIMIT = 60  # seconds; a mutant that never ends is killed too
+
+
+@dataclass
+class Mutant:
+    """One wrong change. Inside `install()` the code is wrong; after it, right again."""
+
+    family: str
+    item: Any  # what is mutated: an op, a function
+    mutator: str
+    where: str
+    install: Callable[[], AbstractContextManager]
+
+    @property
+    def label(self) -> str:
+        return getattr(self.item, "label", None) or self.item.__qualname__
+
+    def __str__(self) -> str:
+        return f"{self.family}: {self.label}: {self.mutator}: {self.where}"
+
+
+class Endless(BaseException):
+    """A mutant took longer than LIMIT."""
+
+
+def killed_by(mutant: Mutant, kill: Callable[[], Any]) -> str | None:
+    """What `kill` raised while the mutant was installed, or None: it survived."""
+
+    def stop(*_):
+        raise Endless
+
+    alarm = hasattr(signal, "SIGALRM")
+    previous = signal.signal(signal.SIGALRM, stop) if alarm else None
+    if alarm:
+        signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    try:
+        with mutant.install():
+            kill()
+    except (Exception, Endless) as error:
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"
+    finally:
+        if alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+    return None
+
+
+def table(killed: Counter, total: Counter) -> str:
+    """killed / total by family and mutator, as text."""
+    rows = [f"{'family':<10} {'mutator':<38} {'killed':>7} {'total':>7}"]
+    for family in sorted({family for family, _ in total}):
+        for key in sorted(key for key in total if key[0] == family):
+            rows.append(f"{key[0]:<10} {key[1]:<38} {killed[key]:>7} {total[key]:>7}")
+        mine = [key for key in total if key[0] == family]
+        rows.append(f"{family:<10} {'all':<38} {sum(killed[k] for k in mine):>7} {sum(total[k] for k in mine):>7}")
+    rows.append(f"{'all':<49} {sum(killed.values()):>7} {sum(total.values()):>7}")
+    return "\n".join(rows)
