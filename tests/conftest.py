@@ -2,6 +2,9 @@
 
 import os
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: the suite runs in several processes, and one thread sums in one order
+
+
 from hypothesis import settings
 
 settings.register_profile("default", derandomize=True, deadline=None)

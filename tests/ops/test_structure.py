@@ -112,6 +112,8 @@ def check_drawn(f, inputs, varied, kinds, seed):
             good = np.isfinite(g)
             if not finite:
                 continue
+            if all(y.shape in (x.shape, ()) for y in outputs):  # else inf - inf may be summed over broadcast axes
+                assert not np.any(np.isnan(g)), f"gradient {i} is nan where the value is finite: {g}"
             assert not np.any(~good & (np.abs(wide) < np.finfo(x.dtype).max)), f"gradient {i} is not finite, but a wider float gives {wide}"
             assert not np.any(nothing[good]), f"gradient {i} of a zero cotangent is not zero"
             if set(kinds) <= set(TAME):
@@ -120,7 +122,7 @@ def check_drawn(f, inputs, varied, kinds, seed):
     return gs, gradients
 
 
-EXAMPLES = settings(max_examples=max(1, settings().max_examples // 8))
+EXAMPLES = settings(max_examples=max(1, settings().max_examples // 3))
 
 # --- elementwise functions ---------------------------------------------------------------------
 

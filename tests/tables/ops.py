@@ -13,9 +13,9 @@ from typing import Any
 from tests.ops.samples import Sample, plain_function, sample
 from tests.ops.test_classified import asking
 from tests.ops.test_registry import check_float32, check_second_order, check_vjp, cotangents, tensors, vjp, weigh
-from tests.tables.peers import FILE, TITLES, counted
+from tests.tables.peers import FILE, TITLES
 from tinygrad_notes import Tensor
-from tinygrad_notes.binding import label
+from tinygrad_notes.binding import label, map_structure
 from tinygrad_notes.check import EPS, Watcher, array_of, derivative, floats, inner, largest, random_like
 from tinygrad_notes.core import table
 from tinygrad_notes.ops import special  # noqa: F401  (importing registers)
@@ -28,35 +28,41 @@ import scipy.special
 
 UFUNCS = {f: f"scipy.special.{name}" for name, f in vars(scipy.special).items() if isinstance(f, np.ufunc)}
 METHODS = ("getitem", "astype")  # of an array: no function of NumPy's, but they dispatch too
-NOTES = {
-    "np.absolute": "slope 0 at 0",
-    "np.fabs": "slope 0 at 0",
-    "np.linalg.norm": "slope 0 where the norm is 0",
-    "np.linalg.vector_norm": "slope 0 where the norm is 0",
-    "np.linalg.matrix_norm": "slope 0 where the norm is 0",
-    "np.sqrt": "slope inf at 0, as its limit",
-    "np.maximum": "a tie gives half to each",
-    "np.minimum": "a tie gives half to each",
-    "np.fmax": "a tie gives half to each",
-    "np.fmin": "a tie gives half to each",
-    "np.max": "ties share evenly",
-    "np.min": "ties share evenly",
-    "np.ptp": "ties share evenly",
-    "np.nanmax": "ties share evenly",
-    "np.nanmin": "ties share evenly",
-    "np.clip": "slope 1 at the bounds",
-    "np.prod": "exact with zeros",
-    "np.cumprod": "exact with zeros",
-    "np.sort": "equal elements keep their order",
-    "np.median": "as of the stable sort",
-    "np.where": "nan of the branch not taken: see limits.md",
-    "np.histogram": "gradient of the weights",
-    "np.histogram2d": "gradient of the weights",
-    "np.bincount": "gradient of the weights",
-    "np.heaviside": "gradient of the value at 0",
-    "np.linalg.eigh": "reads one triangle, as NumPy; equal eigenvalues have no derivative of vectors",
-    "np.linalg.svd": "equal singular values have no derivative of vectors",
-    "np.copy": "a Tensor is never written to: no memory moves",
+# {function: (what to know, arguments, the gradients of the sum of the result)}: values at kinks, tried by test_tables.py.
+ZERO, TIE, MIDDLE = [0.0, 0.0], [1.0, 3.0, 3.0], [2.0, 1.0, 1.0]
+KINKS: dict[str, tuple[str, list, list]] = {
+    "np.absolute": ("slope 0 at 0", [ZERO], [ZERO]),
+    "np.fabs": ("slope 0 at 0", [ZERO], [ZERO]),
+    "np.linalg.norm": ("slope 0 where it is 0", [ZERO], [ZERO]),
+    "np.linalg.vector_norm": ("slope 0 where it is 0", [ZERO], [ZERO]),
+    "np.linalg.matrix_norm": ("slope 0 where it is 0", [[ZERO]], [[ZERO]]),
+    "np.hypot": ("slope 0 where it is 0", [0.0, 0.0], ZERO),
+    "np.sqrt": ("slope inf at 0, its limit", [[0.0, 4.0]], [[np.inf, 0.25]]),
+    "np.maximum": ("a tie gives half to each", [1.0, 1.0], [0.5, 0.5]),
+    "np.minimum": ("a tie gives half to each", [1.0, 1.0], [0.5, 0.5]),
+    "np.fmax": ("a tie gives half to each", [1.0, 1.0], [0.5, 0.5]),
+    "np.fmin": ("a tie gives half to each", [1.0, 1.0], [0.5, 0.5]),
+    "np.max": ("ties share evenly", [TIE], [[0.0, 0.5, 0.5]]),
+    "np.min": ("ties share evenly", [MIDDLE], [[0.0, 0.5, 0.5]]),
+    "np.ptp": ("ties share evenly", [TIE], [[-1.0, 0.5, 0.5]]),
+    "np.nanmax": ("ties share evenly", [TIE], [[0.0, 0.5, 0.5]]),
+    "np.nanmin": ("ties share evenly", [MIDDLE], [[0.0, 0.5, 0.5]]),
+    "np.clip": ("slope 1 at the bounds", [[1.0, 2.0, 3.0], 1.0, 2.0], [[1.0, 1.0, 0.0]]),
+    "np.prod": ("exact with zeros", [[0.0, 2.0, 3.0]], [[6.0, 0.0, 0.0]]),
+    "np.cumprod": ("exact with zeros", [[0.0, 2.0, 3.0]], [[9.0, 0.0, 0.0]]),
+    "np.median": ("of equal elements, the stable order", [TIE], [[0.0, 1.0, 0.0]]),
+}
+NOTES = {name: text for name, (text, _, _) in KINKS.items()} | {
+    "np.sort": "of equal elements, the stable order",
+    "np.where": "nan of the branch not taken: [limits](limits.md)",
+    "np.histogram": "the weights' gradient",
+    "np.histogram2d": "the weights' gradient",
+    "np.bincount": "the weights' gradient",
+    "np.heaviside": "the gradient of the value at 0",
+    "np.linalg.eigh": "vectors of equal eigenvalues have no derivative",
+    "np.linalg.svd": "vectors of equal singular values have no derivative",
+    "x.astype": "float32 becomes the width asked for",
+    "np.astype": "float32 becomes the width asked for",
 }
 
 
@@ -93,12 +99,11 @@ def passes(check: Callable, s: Sample) -> bool:
     return True
 
 
-def keeps_float32(s: Sample) -> bool:
-    """float32 in, float32 out and back, right to its precision."""
+def widened(s: Sample) -> bool:
+    """Whether NumPy itself gives something wider for these inputs in float32."""
     narrow = s.cast(np.float32)
-    _, mixed = tensors(narrow, narrow.inputs)
     with np.errstate(all="ignore"):
-        return passes(check_float32, s) and all(y.dtype == np.float32 for y in floats(narrow.call(mixed)))
+        return any(y.dtype != np.float32 for y in floats(narrow.plain(narrow.inputs)))
 
 
 class Summed(Watcher):
@@ -128,13 +133,10 @@ def row(item: Any) -> list[str]:
     """What all cases of a function said."""
     samples = [sample(item, case) for case in item.cases]
     right = {s.seed: passes(check_vjp, s) for s in samples}
-    columns = [
-        list(right.values()),
-        [passes(check_second_order, s) for s in samples],
-        [passes(check_forward, s) for s in samples],
-        [keeps_float32(s) for s in samples],
-    ]
+    columns = [list(right.values()), *([passes(check, s) for s in samples] for check in (check_second_order, check_forward, check_float32))]
     marks = ["yes" if all(seen) else f"{sum(seen)} of {len(seen)}" for seen in columns]
+    wide = sum(map(widened, samples))
+    marks[3] += f", NumPy widens {wide}" if wide else ""
     kind = "rule" if isinstance(item, Op) else "composed"
     return [kind, *marks, "yes" if any(right[s.seed] and broadcasts(s) for s in samples) else "", str(len(samples))]
 
@@ -142,30 +144,38 @@ def row(item: Any) -> list[str]:
 # --- constants -------------------------------------------------------------------------------
 
 
+MOVING = "places, taken as they are, without gradient (of `np.histogramdd`, the counts have one by the weights)"
+
+
 def calls() -> Iterable[tuple]:
     """Arguments to try on a constant, the plainest first."""
     rng = np.random.default_rng(0)
-    x, y, m = rng.uniform(0.1, 1.9, 5), rng.uniform(0.1, 1.9, 5), rng.uniform(0.1, 1.9, (3, 3))
+    x, y, m = rng.uniform(0.1, 1.9, 5), np.sort(rng.uniform(0.1, 1.9, 5)), rng.uniform(0.1, 1.9, (3, 3))
     yield from ((x,), (x, y), (m,), (x, 1), ((x, y),), ("i,i->", x, y))
 
 
 def result_of(function: Callable) -> str:
-    """What a constant gives for Tensors: truth values, whole numbers, numbers whose slope is zero, or other things."""
+    """What a constant gives for Tensors: truth values, whole numbers, numbers with or without slope, or other things."""
     for args in calls():
         try:
-            result = table[function](*tensors_in(args))
-        except (TypeError, ValueError, IndexError):
+            values = members(table[function](*tensors_in(args)))
+        except Exception:  # these arguments are not for this function
             continue
-        results = np.concatenate([np.ravel(v) for v in result]) if isinstance(result, tuple) else np.asarray(result)
-        if results.dtype.kind == "b":
+        if {v.dtype.kind for v in values} == {"b"}:
             return "truth values"
-        if results.dtype.kind in "iu":
+        if {v.dtype.kind for v in values} <= set("iu"):
             return "whole numbers"
-        if results.dtype.kind == "f":
-            moved = table[function](*tensors_in(args, 1e-7))
-            same = function is np.empty_like or np.array_equal(np.asarray(moved), np.asarray(result))
-            return "numbers that stay when the input moves a little" if same else "numbers"
-    return "other things"
+        if {v.dtype.kind for v in values} <= set("iuf"):
+            moved = members(table[function](*tensors_in(args, 1e-7)))
+            same = function is np.empty_like or all(map(np.array_equal, values, moved))
+            return "numbers that stay when the input moves a little" if same else MOVING
+    return "texts, types, indices, plans"
+
+
+def members(result: Any) -> list[np.ndarray]:
+    found: list[np.ndarray] = []
+    map_structure(lambda v, _: found.append(np.asarray(v)), result)
+    return found
 
 
 def tensors_in(args: Any, step: float = 0.0) -> Any:
@@ -201,14 +211,14 @@ def family(item: Any) -> str:
     return (item.body if isinstance(item, Composition) else next(filter(None, item.rules))).__globals__["__name__"]
 
 
-def rows_of_all() -> dict[str, list[tuple[str, list[str]]]]:
-    """{file: [(name, row)]} for every function that has a gradient, in the order of the files."""
+def rows_of_all() -> dict[str, list[tuple[str, str, list[str]]]]:
+    """{file: [(name, other names, row)]} for every function that has a gradient, in the order of the files."""
     known, found = names(), defaultdict(list)
     for item in registry:
         function = getattr(item, "function", None)
         if function in known:
             name = known[function]
-            found[family(item)].append((f"`{name}`{aliases(function, name)}", [*row(item), NOTES.get(name, "")]))
+            found[family(item)].append((name, aliases(function, name), [*row(item), NOTES.get(name, "")]))
     return found
 
 
@@ -216,7 +226,9 @@ def listed(functions: Iterable[Any], known: dict[Any, str]) -> str:
     return ", ".join(f"`{known[f]}`" for f in sorted(functions, key=lambda f: known[f]) if f in known)
 
 
-HEAD = "| function | made by | 1st order | 2nd order | forward | float32 | broadcasts | cases | note |\n|---|---|---|---|---|---|---|--:|---|"
+HEAD = (
+    "| function | made by | 1st order | 2nd order | forward | float32 | broadcasts | cases | note |\n|---|---|---|---|---|---|---|--:|---|"
+)
 
 
 def page() -> str:
@@ -228,8 +240,8 @@ def page() -> str:
 def lines() -> Iterable[str]:
     known, rows = names(), rows_of_all()
     total = sum(len(members) for members in rows.values())
-    cases = sum(int(r[6]) for members in rows.values() for _, r in members)
-    whole = sum(r[1:5] == ["yes"] * 4 for members in rows.values() for _, r in members)
+    tried = sum(int(r[6]) for members in rows.values() for _, _, r in members)
+    whole = sum(all(mark.startswith("yes") for mark in r[1:5]) for members in rows.values() for _, _, r in members)
     yield "# What has a gradient"
     yield ""
     yield f"Written by `make tables` with NumPy {np.__version__} and SciPy {scipy.__version__}; do not edit."
@@ -237,21 +249,22 @@ def lines() -> Iterable[str]:
     yield "Each function below was called with Tensors, in each of its cases (shapes, axes and keywords; they stand beside its rule), and the"
     yield "table says what was seen. **1st order**: every element of every gradient, for a random cotangent, is what differences of the function"
     yield "give, within their own bound of error. **2nd order**: likewise the gradient of the gradient; the Hessian is symmetric. **forward**: so is"
-    yield "the derivative along a direction, by `jvp`. **float32**: float32 inputs give float32 results and gradients, right to their precision."
-    yield "**broadcasts**: inputs of different shapes met in a case, and the gradients were right. *3 of 5* means that two cases did not have the property."
+    yield "the derivative along a direction, by `jvp`. **float32**: float32 inputs give float32 results and gradients, right to their precision"
+    yield "(*NumPy widens 2*: in two cases NumPy itself gives float64 for float32; the gradient is float32 all the same). **broadcasts**: inputs of"
+    yield "different shapes met in a case, and the gradients were right. *3 of 5* would mean that two cases did not have the property."
     yield ""
     constant, refusals = [f for f in known if f in constants], [f for f in known if f in refused]
-    yield f"{len(known)} functions ask a Tensor what to do: {total} have a gradient ({cases} cases; {whole} functions have all four properties in all"
+    yield f"{len(known)} functions ask a Tensor what to do: {total} have a gradient ({tried} calls; {whole} functions have all four properties in all"
     yield f"cases), {len(constant)} are constants, {len(refusals)} are refused, each with its reason."
     outer = [u for u, method in (k for k in table if isinstance(k, tuple)) if method == "outer" and u not in constants]
     yield f"The methods `outer`, `reduce` and `accumulate` of {len(outer)} ufuncs have gradients too."
     yield ""
-    yield from beside_the_peers()
+    yield from beside_the_peers({name for members in rows.values() for name, _, r in members if r[1] == "yes"})
     for module, members in rows.items():
         yield from ("", f"## {module_title(module)}", "")
         yield f"[{module.rpartition('.')[2]}.py](../{module.replace('.', '/')}.py)"
         yield from ("", HEAD)
-        yield from (f"| {name} | {' | '.join(cells)} |" for name, cells in members)
+        yield from (f"| `{name}`{others} | {' | '.join(cells)} |" for name, others, cells in members)
     yield from ("", "## Constants", "")
     yield "Functions that give plain arrays: their results are no real numbers, or do not change when the input moves a little."
     yield ""
@@ -276,16 +289,15 @@ def module_title(module: str) -> str:
     return doc.partition("\n")[0].rstrip(".")
 
 
-def beside_the_peers() -> Iterable[str]:
-    """The share of NumPy that has a gradient: here, and in the packages counted by peers.py."""
+def beside_the_peers(right: set[str]) -> Iterable[str]:
+    """The share of NumPy that has a gradient: here (the names of the `right`), and in the packages counted by peers.py."""
     record = json.loads(FILE.read_text(encoding="utf-8"))
     total = len(record["functions"])
-    here = sum(row(item)[1] == "yes" for item in counted().values())
+    here = len(right.intersection(record["functions"]))
     yield "## The share of NumPy"
     yield ""
     yield f"Of the functions in `numpy` and `numpy.linalg` that dispatch and have a real, differentiable result ({total} in NumPy {record['numpy']}), how many have"
-    yield "a gradient. One counts if, in the package's own spelling, at least one of our cases gives the gradient that differences give"
-    yield "(here: all of them); functions of its own that NumPy has under no name do not count."
+    yield "a gradient. One counts if, in the package's own spelling, at least one of our cases gives the gradient that differences give; here, all must."
     yield ""
     yield "| package | functions with a gradient | share |"
     yield "|---|--:|--:|"
@@ -294,4 +306,5 @@ def beside_the_peers() -> Iterable[str]:
         n = len(peer["with_gradient"])
         yield f"| {TITLES[package]} {peer['version']} | {n} | {n / total:.0%} |"
     yield ""
-    yield "Counted by `python -m tests.tables.peers`, which lists what each lacks. JAX brings its own `jax.numpy` and compiler; the other two run on NumPy as we do."
+    yield "Counted by `python -m tests.tables.peers`, which lists what each lacks. Each function that dispatches is above, a constant, or in the closed"
+    yield "list; complex results are left out, and JAX has gradients of many of those. JAX has its own arrays and compiler; the others run on NumPy, as we do."

@@ -88,7 +88,7 @@ def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
     """The coefficients of the least-squares polynomial; its columns are scaled to one length, as NumPy's are."""
     if full or cov:
         raise TypeError("np.polyfit: full= and cov= have no gradient rule; fit without them, and pass t.value for the diagnostics")
-    x, y = arrays_of([x, y])
+    x, y = (v if v.dtype.kind == "f" else v.astype(np.float64) for v in arrays_of([x, y]))
     columns = np.vander(x, deg + 1)
     if w is not None:
         (w,) = arrays_of([w])
@@ -108,7 +108,7 @@ compose(np.polysub, lambda a1, a2: polyadd(a1, -np.atleast_1d(a2)), cases=[((3,)
 compose(np.polymul, polymul, cases=[((3,), (2,)), (np.array([0.0, 0.0, 2.0, 1.0]), (2,))])
 compose(np.polydiv, polydiv, cases=[((5,), (3,)), ((3,), (3,)), ((2,), (3,)), ((3,), (1,))], domain=(0.5, 2.0))
 compose(np.poly, poly, cases=[((3,),), ((1,),)])
-compose(np.polyfit, polyfit, cases=[((5,), (5,), 2), ((4,), (4, 2), 1), ((5,), (5,), 1, {"w": np.array([1.0, 2.0, 1.0, 0.5, 1.0])})])
+compose(np.polyfit, polyfit, cases=[((5,), (5,), 2), ((4,), (4, 2), 1), ((5,), (5,), 1, {"w": np.array([1.0, 2.0, 1.0, 0.5, 1.0])}), (np.arange(4), (4,), 2)])
 compose(np.vander, vander, cases=[((3,),), ((3,), 2), ((3,), {"N": 4, "increasing": True}), ((3,), 1)])
 
 # --- numpy.polynomial's two functions that ask for a rule (NumPy 2.4): coefficients from the lowest power up ---

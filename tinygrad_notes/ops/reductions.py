@@ -175,7 +175,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     if np.any(total == 0):
         raise ZeroDivisionError(f"np.average: the weights sum to zero along axis {axis}; leave such rows out")
     y = np.sum(np.multiply(a, weights), axis, keepdims=keepdims) / total
-    return (y, np.broadcast_to(total, y.shape)) if returned else y
+    return (y, np.broadcast_to(total, y.shape).astype(y.dtype)) if returned else y
 
 
 WEIGHED = [
