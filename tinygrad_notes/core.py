@@ -56,12 +56,13 @@ class Node:
 class Leaf(Node):
     """The node of a variable that no operation made."""
 
-    __slots__ = ("grad", "name", "version")
+    __slots__ = ("grad", "memory", "name", "version")
     last_touch = 0  # the newest version of all leaves: graphs made since then cannot be stale
 
     def __init__(self, shape, dtype, name=None):
         super().__init__(None, (), (), None, NO_PARAMS, shape, dtype)
         self.grad, self.name, self.version = None, name, 0
+        self.memory: Any = None  # the array that tree.own moved the value into
 
     def touch(self) -> None:
         """Record that the value was changed in place: every graph made before now is stale."""

@@ -113,8 +113,7 @@ def own(tensors: Iterable[Tensor]) -> None:
 
     A leaf that lives in such a buffer already stays where it is. The values do not change.
     """
-    # The output `y` of a leaf's node, which no operation needs, tells which array the leaf owns.
-    strangers = {id(t): t for t in tensors if t.node.y is not t.value}.values()
+    strangers = {id(t): t for t in tensors if t.node.memory is not t.value}.values()
     for dtype in dict.fromkeys(t.dtype for t in strangers):
         group = [t for t in strangers if t.dtype == dtype]
         flat = _new_flat(sum(t.size for t in group), dtype)
@@ -122,7 +121,7 @@ def own(tensors: Iterable[Tensor]) -> None:
         for t in group:
             view = flat[start : start + t.size].reshape(t.shape)
             view[...] = t.value
-            t.value = t.node.y = view
+            t.value = t.node.memory = view
             start += t.size
 
 
@@ -327,7 +326,7 @@ def unfreeze(model: Any, match: Match = "*") -> None:
         if id(leaf) not in chosen:
             return leaf
         t = Tensor(leaf)
-        t.node.y = leaf  # the memory is the model's own already
+        t.node.memory = leaf  # the memory is the model's own already
         return t
 
     _rebuild(model, tensor, lambda x: x, {})

@@ -4,7 +4,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 LIMIT = 60  # seconds; a mutant that never ends is killed too
@@ -19,6 +19,12 @@ class Mutant:
     mutator: str
     where: str
     install: Callable[[], AbstractContextManager]
+    seen: set[str] = field(default_factory=set)  # "ran" and "changed", where the mutant tells what it did
+
+    @property
+    def applies(self) -> bool:
+        """Not if it ran and there never was anything to change: no second axis to transpose, no float32 to widen."""
+        return self.seen != {"ran"}
 
     @property
     def label(self) -> str:

@@ -4,9 +4,11 @@ Two kinds: a rule in a wrapper that spoils what goes in or comes out, whatever t
 a rule with one small change in its source (source.changes). A kernel's backward counts as a rule.
 """
 
+import importlib.util
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.mutation import source
@@ -57,91 +59,135 @@ def everything(op: Op) -> list[set]:
 
 
 # --- wrappers -----------------------------------------------------------------------------------
-# Each takes the gradient d that a right rule returned (an array or a Tensor), and the cotangent g.
+# What each makes of the gradient d that a right rule returned: (d, arrays that the rule was given) -> d,
+# the very same object where there is nothing to change.
 
 
-def constant_as(d, value):
-    """`value`, which is close to d in kind: detached from the graph, as a rule is that touches `.value`."""
-    return np.asarray(value, d.dtype)
+def raw(d: Any) -> Any:
+    return getattr(d, "value", d) if not isinstance(d, np.ndarray) else d
 
 
-def raw(d):
-    return d if isinstance(d, np.ndarray) else getattr(d, "value", d)
+def transposed(d, arrays):
+    return np.reshape(np.transpose(d), d.shape) if sum(n > 1 for n in d.shape) > 1 else d
 
 
-def transposed(d, g):
-    if d.ndim < 2 or sorted(d.shape)[-2] < 2:
-        return d
-    return np.reshape(np.transpose(d), d.shape)
+def flipped(d, arrays):
+    return np.flip(d, -1) if d.ndim and d.shape[-1] > 1 else d
 
 
-def flipped(d, g):
-    return d if d.ndim == 0 else np.flip(d, -1)
+def rolled(d, arrays):
+    return np.roll(d, 1, 0) if d.ndim and d.shape[0] > 1 else d
 
 
-def rolled(d, g):
-    return d if d.ndim == 0 else np.roll(d, 1, 0)
+def written_into(d, arrays):
+    """The gradient, in the memory of an array that the rule was given to read."""
+    if isinstance(d, np.ndarray):
+        for a in arrays:
+            if isinstance(a, np.ndarray) and a.shape == d.shape and a.dtype == d.dtype:
+                a[...] = d
+                return a
+    return d
 
 
-def mean_for_sum(d, g):
-    return d / d.size if d.size > 1 else d
+def an_input(d, arrays):
+    return next((a for a in arrays if hasattr(a, "astype") and a.shape == d.shape), d)
 
 
-def cast_up(d, g):
-    return d.astype(np.float64) if d.dtype == np.float32 else d
+def a_view(d, arrays):
+    a = an_input(d, arrays)
+    return d if a is d else a[...]
 
 
-def cast_down(d, g):
-    return d.astype(np.float32).astype(d.dtype) if d.dtype == np.float64 else d
+class Cached:
+    """The gradient in an array that is kept from call to call: filled anew each time, or (stale) only the first time."""
+
+    def __init__(self, stale: bool):
+        self.stale, self.buffers = stale, {}
+
+    def __call__(self, d, arrays):
+        if not isinstance(d, np.ndarray) or not d.size:
+            return d
+        key = d.shape, d.dtype
+        if key not in self.buffers:
+            self.buffers[key] = d.copy()
+        elif not self.stale:
+            self.buffers[key][...] = d
+        return self.buffers[key]
 
 
-AFTER: dict[str, Callable] = {
-    "sign": lambda d, g: -d,
-    "x 2": lambda d, g: d * 2,
-    "x (1 + 1e-4)": lambda d, g: d * (1 + 1e-4),
-    "+ 1e-4": lambda d, g: d + d.dtype.type(1e-4),
-    "zeros": lambda d, g: d * 0,
-    "abs of the gradient": lambda d, g: np.abs(d),
+ARITHMETIC: dict[str, Callable] = {
+    "sign": lambda d, arrays: -d,
+    "x 2": lambda d, arrays: d * 2,
+    "x (1 + 1e-4)": lambda d, arrays: d * (1 + 1e-4),
+    "+ 1e-4": lambda d, arrays: d + d.dtype.type(1e-4),
+    "zeros": lambda d, arrays: d * 0,
+    "abs of the gradient": lambda d, arrays: np.abs(d),
+    "mean for sum": lambda d, arrays: d / d.size if d.size > 1 else d,
     "drop a transpose": transposed,
     "wrong axis (flip)": flipped,
     "wrong axis (roll)": rolled,
-    "mean for sum": mean_for_sum,
-    "upcast to float64": cast_up,
-    "through float32": cast_down,
-    "detached": lambda d, g: constant_as(d, raw(d)) if raw(d) is not d else d,
 }
+WIDTHS: dict[str, Callable] = {
+    "upcast to float64": lambda d, arrays: d.astype(np.float64) if d.dtype == np.float32 else d,
+    "detached": lambda d, arrays: raw(d),
+}
+MEMORY: dict[str, Callable] = {  # of rules that run on arrays
+    "through float32": lambda d, arrays: d.astype(np.float32).astype(d.dtype) if d.dtype == np.float64 else d,
+    "write the gradient into an input": written_into,
+    "cached array": Cached(stale=False),
+    "stale array": Cached(stale=True),
+}
+INPUTS: dict[str, Callable] = {"return an input": an_input, "return a view of an input": a_view}
 
-BEFORE: dict[str, Callable] = {  # of the cotangent
+COTANGENTS: dict[str, Callable] = {
     "ignore the cotangent": lambda g: np.ones_like(g),
     "abs of the cotangent": lambda g: np.abs(g),
     "average the cotangent": lambda g: np.broadcast_to(np.mean(g), g.shape) if g.size > 1 else g,
 }
 
 
-def on_members(f: Callable, g: Any) -> Any:
-    return [f(m) for m in g] if isinstance(g, list) else f(g)
+def arrays_of(y: Any, inputs: Any) -> list:
+    return [*inputs, *(y if isinstance(y, tuple | list) else [y])]
 
 
-def after(rule: Callable, f: Callable, member: int | None) -> Callable:
+def after(rule: Callable, f: Callable, member: int | None, seen: set) -> Callable:
     """`rule` with f applied to the gradient that it returns; of several, to one member."""
+    if isinstance(f, Cached):
+        f = Cached(f.stale)
+
+    def spoiled(d, arrays):
+        if d is None:
+            return None
+        new = f(d, arrays)
+        seen.update(["ran"] if new is d else ["ran", "changed"])
+        return new
 
     def mutant(g, y, *inputs, **params):
         d = rule(g, y, *inputs, **params)
         if member is None:
-            return d if d is None else f(d, g)
+            return spoiled(d, arrays_of(y, inputs))
         d = list(d)
-        if d[member] is not None:
-            d[member] = f(d[member], g)
+        d[member] = spoiled(d[member], arrays_of(y, inputs))
         return d
 
     return mutant
 
 
-def before(rule: Callable, f: Callable) -> Callable:
-    return lambda g, y, *inputs, **params: rule(on_members(f, g), y, *inputs, **params)
+def before(rule: Callable, f: Callable, seen: set) -> Callable:
+    """`rule` with f applied to the cotangent that it gets; of a multiple output, to each."""
+
+    def spoiled(g):
+        new = f(g)
+        seen.update(["ran"] if new is g else ["ran", "changed"])
+        return new
+
+    def mutant(g, y, *inputs, **params):
+        return rule([spoiled(m) for m in g] if isinstance(g, list) else spoiled(g), y, *inputs, **params)
+
+    return mutant
 
 
-def mutates_the_cotangent(rule):
+def mutates_the_cotangent(rule: Callable) -> Callable:
     def mutant(g, y, *inputs, **params):
         d = rule(g, y, *inputs, **params)
         for member in g if isinstance(g, list) else [g]:
@@ -152,78 +198,11 @@ def mutates_the_cotangent(rule):
     return mutant
 
 
-def writes_into_an_input(rule, member):
-    """The gradient, in the memory of an array that the rule was given to read."""
-
-    def write(d, arrays):
-        for a in arrays:
-            if isinstance(d, np.ndarray) and isinstance(a, np.ndarray) and a.shape == d.shape and a.dtype == d.dtype:
-                a[...] = d
-                return a
-        return d
-
-    def mutant(g, y, *inputs, **params):
-        d = rule(g, y, *inputs, **params)
-        arrays = [*inputs, *(y if isinstance(y, tuple | list) else [y])]
-        if member is None:
-            return write(d, arrays)
-        d = list(d)
-        d[member] = write(d[member], arrays)
-        return d
-
-    return mutant
-
-
-def returns_an_input(rule, member, view):
-    """What a rule returns for an input that its gradient has the shape of: the input itself, or a view of it."""
-
-    def replace(d, arrays):
-        for a in arrays:
-            if d is not None and getattr(a, "shape", None) == d.shape and hasattr(a, "astype"):
-                return a[...] if view else a
-        return d
-
-    def mutant(g, y, *inputs, **params):
-        d = rule(g, y, *inputs, **params)
-        if member is None:
-            return replace(d, inputs)
-        d = list(d)
-        d[member] = replace(d[member], inputs)
-        return d
-
-    return mutant
-
-
-def cached(rule, member, stale):
-    """The gradient in an array that is kept from call to call: filled anew each time, or (stale) only the first time."""
-    buffers: dict = {}
-
-    def keep(d):
-        if not isinstance(d, np.ndarray):
-            return d
-        key = d.shape, d.dtype
-        if key not in buffers:
-            buffers[key] = d.copy()
-        elif not stale:
-            buffers[key][...] = d
-        return buffers[key]
-
-    def mutant(g, y, *inputs, **params):
-        d = rule(g, y, *inputs, **params)
-        if member is None:
-            return keep(d)
-        d = list(d)
-        d[member] = keep(d[member])
-        return d
-
-    return mutant
-
-
-def swaps_input_and_output(rule):
+def swaps_input_and_output(rule: Callable) -> Callable:
     return lambda g, y, *inputs, **params: rule(g, inputs[0], y, *inputs[1:], **params)
 
 
-def swaps_inputs(rule):
+def swaps_inputs(rule: Callable) -> Callable:
     return lambda g, y, a, b, *rest, **params: rule(g, y, b, a, *rest, **params)
 
 
@@ -242,56 +221,50 @@ def replacing(op: Op, i: int, new: Callable, reads: list[set] | None = None) -> 
 
 
 def of_op(op: Op) -> Iterator[Mutant]:
-    arrays_run = op.into is None  # where there is an `into`, the rule itself only runs on Tensors
     for i, rule in enumerate(op.rules):
-        if rule is None:
-            continue
-        for member in (0, -1) if op.joint else (None,):
-            where = f"rule {i + 1}" if member is None else f"member {member}"
-
-            def mutant(mutator, new, reads=None, i=i, where=where):
-                return Mutant("rule", op, mutator, where, replacing(op, i, new, reads))
-
-            for mutator, f in AFTER.items():
-                if arrays_run or mutator != "through float32":
-                    yield mutant(mutator, after(rule, f, member))
-            if arrays_run:
-                yield mutant("write the gradient into an input", writes_into_an_input(rule, member))
-                yield mutant("cached array", cached(rule, member, stale=False))
-                yield mutant("stale array", cached(rule, member, stale=True))
-            yield mutant("return an input", returns_an_input(rule, member, view=False), everything(op))
-            yield mutant("return a view of an input", returns_an_input(rule, member, view=True), everything(op))
-        where = f"rule {i + 1}"
-        for mutator, f in BEFORE.items():
-            yield Mutant("rule", op, mutator, where, replacing(op, i, before(rule, f)))
-        if arrays_run:
-            yield Mutant("rule", op, "mutate the cotangent", where, replacing(op, i, mutates_the_cotangent(rule)))
-        if reading(op)[i] & {"y", 0}:
-            yield Mutant("rule", op, "saved input <-> output", where, replacing(op, i, swaps_input_and_output(rule), everything(op)))
-        if op.arity > 1 and reading(op)[i] & {0, 1}:
-            yield Mutant("rule", op, "swap inputs", where, replacing(op, i, swaps_inputs(rule), everything(op)))
-        for j in range(i):
-            if op.rules[j] is not None and not same_code(op.rules[i], op.rules[j]):
-                rules = list(op.rules)
-                rules[i], rules[j] = rules[j], rules[i]
-                yield Mutant(
-                    "rule", op, "swap parents", f"rules {j + 1}, {i + 1}", lambda rules=rules: with_rules(op, rules, everything(op))
-                )
-        yield from changed_rules(op, i, rule)
+        if rule is not None:
+            yield from wrapped_rules(op, i, rule)
+            yield from changed_rules(op, i, rule)
     if op.into is not None:
-        for mutator, f in AFTER.items():
-            if mutator not in ("upcast to float64", "detached", "through float32"):
-                yield Mutant(
-                    "rule",
-                    op,
-                    mutator,
-                    "into",
-                    lambda f=f: with_attribute(op, "into", lambda buffer, g, **p: op_into(buffer, f(g, g), **p)),
-                )
+        yield from changed_into(op, op.into)
 
-        op_into = op.into
-        for mutator, what, tree in source.mutants_of(op.into):
-            yield Mutant("source", op, mutator, f"into, {what}", lambda tree=tree: with_attribute(op, "into", source.remade(op_into, tree)))
+
+def wrapped_rules(op: Op, i: int, rule: Callable) -> Iterator[Mutant]:
+    on_arrays = op.into is None  # where there is an `into`, the rule itself only runs on Tensors
+
+    def mutant(mutator, wrap, reads=None, where=f"rule {i + 1}"):
+        seen: set[str] = set()
+        return Mutant("rule", op, mutator, where, replacing(op, i, wrap(seen), reads), seen)
+
+    for member in (0, -1) if op.joint else (None,):
+        where = f"rule {i + 1}" if member is None else f"member {member}"
+        for mutator, f in {**ARITHMETIC, **WIDTHS, **(MEMORY if on_arrays else {}), **INPUTS}.items():
+            reads = everything(op) if mutator in INPUTS else None
+            yield mutant(mutator, lambda seen, f=f, member=member: after(rule, f, member, seen), reads, where)
+    for mutator, f in COTANGENTS.items():
+        yield mutant(mutator, lambda seen, f=f: before(rule, f, seen))
+    if on_arrays:
+        yield mutant("mutate the cotangent", lambda seen: mutates_the_cotangent(rule))
+    if reading(op)[i] & {"y", 0}:
+        yield mutant("saved input <-> output", lambda seen: swaps_input_and_output(rule), everything(op))
+    if op.arity > 1 and reading(op)[i] & {0, 1}:
+        yield mutant("swap inputs", lambda seen: swaps_inputs(rule), everything(op))
+    for j, other in enumerate(op.rules[:i]):
+        if other is not None and not same_code(rule, other):
+            rules = list(op.rules)
+            rules[i], rules[j] = other, rule
+            yield Mutant("rule", op, "swap parents", f"rules {j + 1}, {i + 1}", lambda rules=rules: with_rules(op, rules, everything(op)))
+
+
+def changed_into(op: Op, into: Callable) -> Iterator[Mutant]:
+    for mutator, f in ARITHMETIC.items():
+
+        def spoiled(buffer, g, f=f, **params):
+            into(buffer, f(g, ()), **params)
+
+        yield Mutant("rule", op, mutator, "into", lambda spoiled=spoiled: with_attribute(op, "into", spoiled))
+    for mutator, what, tree in source.mutants_of(into):
+        yield Mutant("source", op, mutator, f"into, {what}", lambda tree=tree: with_attribute(op, "into", source.remade(into, tree)))
 
 
 def changed_rules(op: Op, i: int, rule) -> Iterator[Mutant]:
@@ -315,24 +288,18 @@ def changed_rules(op: Op, i: int, rule) -> Iterator[Mutant]:
 def of_kernel(kernel: Fused) -> Iterator[Mutant]:
     """A kernel's backward(g, saved, *arrays, needs, **params), which returns all gradients."""
     backward = kernel.backward
-    shape = backward.__code__.co_varnames[2 : backward.__code__.co_argcount]
-    for member in range(len(shape)):
 
-        def mutant(mutator, new, member=member):
-            return Mutant("rule", kernel, mutator, f"gradient {member + 1}", lambda: with_attribute(kernel, "backward", new))
+    def mutant(mutator, wrap, where):
+        seen: set[str] = set()
+        new = wrap(seen)
+        return Mutant("rule", kernel, mutator, where, lambda: with_attribute(kernel, "backward", new), seen)
 
-        for mutator, f in AFTER.items():
-            if mutator != "detached":
-                yield mutant(mutator, after(backward, f, member))
-        yield mutant("write the gradient into an input", writes_into_an_input(backward, member))
-        yield mutant("cached array", cached(backward, member, stale=False))
-        yield mutant("stale array", cached(backward, member, stale=True))
-        yield mutant("return an input", returns_an_input(backward, member, view=False))
-    for mutator, f in BEFORE.items():
-        yield Mutant("rule", kernel, mutator, "backward", lambda f=f: with_attribute(kernel, "backward", before(backward, f)))
-    yield Mutant(
-        "rule", kernel, "mutate the cotangent", "backward", lambda: with_attribute(kernel, "backward", mutates_the_cotangent(backward))
-    )
+    for member in range(backward.__code__.co_argcount - 2):
+        for mutator, f in {**ARITHMETIC, **MEMORY, **INPUTS, "upcast to float64": WIDTHS["upcast to float64"]}.items():
+            yield mutant(mutator, lambda seen, f=f, member=member: after(backward, f, member, seen), f"gradient {member + 1}")
+    for mutator, f in COTANGENTS.items():
+        yield mutant(mutator, lambda seen, f=f: before(backward, f, seen), "backward")
+    yield mutant("mutate the cotangent", lambda seen: mutates_the_cotangent(backward), "backward")
 
 
 def of_item(item: Any) -> Iterator[Mutant]:
@@ -370,3 +337,23 @@ def killer(item: Any) -> Callable[[], None]:
             check_op(item, samples)
 
     return kill
+
+
+# --- second line: the tests of the op's own file -----------------------------------------------------
+
+
+
+
+def modules_for(item: Any) -> list[str]:
+    """The test modules that try the file in which an op is defined."""
+    function = next(filter(None, item.rules)) if isinstance(item, Op) else item.backward
+    file = Path(function.__code__.co_filename)
+    beside = ["elementwise"] if file.parent.name == "functional" else OTHERS.get(file.stem, [])
+    names = [f"tests.{file.parent.name}.test_{stem}" for stem in [file.stem]] + [f"tests.ops.test_{stem}" for stem in beside]
+    return [name for name in names if importlib.util.find_spec(name)]
+
+
+OTHERS = {  # tests of what several files of ops/ share
+    "contractions": ["products"], "decompositions": ["linalg"], "norms": ["linalg"], "ordering": ["reductions", "shaping"],
+    "joining": ["shaping"], "padding": ["windows"], "polynomials": ["windows"], "gamma": ["special"], "covariance": ["products"],
+}  # fmt: skip

@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.ops.samples import Sample, plain_function, sample
+from tests.ops.samples import Sample, sample
 from tests.ops.test_classified import asking
-from tests.ops.test_registry import check_float32, check_second_order, check_vjp, cotangents, tensors, vjp, weigh
+from tests.ops.test_registry import check_float32, check_second_order, check_vjp, cotangents, vjp, weigh
 from tests.tables.peers import FILE, TITLES
 from tinygrad_notes import Tensor
 from tinygrad_notes.binding import label, map_structure
@@ -281,7 +281,7 @@ def lines() -> Iterable[str]:
         reasons[refused[f]].append(f)
     for reason, functions in reasons.items():
         yield f"- {reason}: {listed(functions, known)}"
-    yield f"- it writes in place, and a gradient would be lost: the method `at` of all ufuncs (`at(x)[index].add(v)` instead)"
+    yield "- it writes in place, and a gradient would be lost: the method `at` of all ufuncs (`at(x)[index].add(v)` instead)"
 
 
 def module_title(module: str) -> str:

@@ -22,7 +22,7 @@ def arrays_of(sequence: Iterable) -> list[Any]:
 
 def along(ndim, axis, part):
     """The index that takes `part` of one axis and all of the others."""
-    return (EVERYTHING,) * (axis % ndim) + (part,)
+    return (EVERYTHING,) * np.lib.array_utils.normalize_axis_index(axis, ndim) + (part,)
 
 
 def add_into(buffer, v, *, index):
@@ -106,12 +106,12 @@ def take_index(shape, indices, axis, mode):
         indices = indices % shape[axis]
     elif mode == "clip":
         indices = np.clip(indices, 0, shape[axis] - 1)
-    return indices if axis == 0 else (EVERYTHING,) * (axis % len(shape)) + (indices,)
+    return indices if axis == 0 else along(len(shape), axis, indices)
 
 
 def take(a, indices, axis=None, out=None, mode="raise"):
-    if axis is None:
-        a, axis = np.ravel(a), 0
+    if axis is None or not a.ndim:
+        a, axis = np.ravel(a), axis or 0
     return a[take_index(a.shape, indices, axis, mode)]
 
 
@@ -125,6 +125,7 @@ compose(
         ((3, 4), np.array([-7, 9]), {"axis": 1, "mode": "wrap"}),
         ((3, 4), np.array([-7, 9]), {"axis": 1, "mode": "clip"}),
         ((3, 4), 2, {"axis": 1}),
+        ((), 0, {"axis": -1}),
     ],
 )
 

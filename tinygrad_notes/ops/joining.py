@@ -116,7 +116,13 @@ compose(
     lambda ary, indices_or_sections: np.split(ary, indices_or_sections, min(1, ary.ndim - 1)),
     cases=[((6,), 2), ((2, 6), [1, 4])],
 )
-compose(np.vsplit, lambda ary, indices_or_sections: np.split(ary, indices_or_sections, 0), cases=[((6, 2), 2)])
+def vsplit(ary, indices_or_sections):
+    if ary.ndim < 2:
+        raise ValueError(f"np.vsplit: the array has {ary.ndim} dimensions, expected 2 or more; see np.split")
+    return np.split(ary, indices_or_sections, 0)
+
+
+compose(np.vsplit, vsplit, cases=[((6, 2), 2)])
 compose(np.dsplit, lambda ary, indices_or_sections: np.split(ary, indices_or_sections, 2), cases=[((2, 1, 6), 2)])
 if hasattr(np, "unstack"):  # NumPy 2.1
     op(np.unstack, lambda g, y, x, *, axis=0: np.stack(g, axis), cases=[((2, 3),), ((2, 3), {"axis": -1})])
@@ -125,7 +131,7 @@ if hasattr(np, "unstack"):  # NumPy 2.1
 
 
 def repeat_rule(g, y, a, *, repeats, axis=None):
-    shape, axis = ((a.size,), 0) if axis is None else (a.shape, axis % a.ndim)
+    shape, axis = ((a.size,), 0) if axis is None or not a.ndim else (a.shape, axis % a.ndim)
     if np.size(repeats) == 1:
         split = np.reshape(g, (*shape[: axis + 1], np.asarray(repeats).item(), *shape[axis + 1 :]))
         return np.reshape(np.sum(split, axis + 1), a.shape)
@@ -136,7 +142,7 @@ def repeat_rule(g, y, a, *, repeats, axis=None):
 op(
     np.repeat,
     repeat_rule,
-    cases=[((2, 3), 2), ((2, 3), {"repeats": 3, "axis": 1}), ((2, 3), [1, 0, 2], -1), ((3,), 0), ((2, 2), [0, 1, 2, 3]), ((), 3)],
+    cases=[((2, 3), 2), ((2, 3), {"repeats": 3, "axis": 1}), ((2, 3), [1, 0, 2], -1), ((3,), 0), ((2, 2), [0, 1, 2, 3]), ((), 3), ((), 3, 0)],
 )
 
 
@@ -170,7 +176,7 @@ def insert(arr, obj, values, axis=None):
     arr, values = arrays_of([arr, values])
     if axis is None:
         arr, axis = np.ravel(arr), 0
-    axis = axis % arr.ndim
+    axis = np.lib.array_utils.normalize_axis_index(axis, arr.ndim)
     n = arr.shape[axis]
     values = np.reshape(values, (1,) * (arr.ndim - values.ndim) + values.shape)
     places = np.arange(n)[obj] if isinstance(obj, slice) else np.asarray(obj)

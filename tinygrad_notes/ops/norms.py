@@ -39,6 +39,11 @@ power_norm = op(
 )
 
 
+def largest(x, axis, keepdims=True):
+    """The maximum of what is not negative: of nothing, 0."""
+    return np.max(x, axis=axis, keepdims=keepdims, initial=None if x.size else 0)
+
+
 def norm_along(x, ord, axis):
     """A norm of vectors over the axes, which stay with length 1."""
     if ord is None or ord == 2:
@@ -48,7 +53,7 @@ def norm_along(x, ord, axis):
     if isinstance(ord, str):
         raise ValueError(f"norm: ord is {ord!r}, expected a number for vectors")
     if abs(ord) == math.inf:
-        return (np.max if ord > 0 else np.min)(np.abs(x), axis=axis, keepdims=True)
+        return largest(np.abs(x), axis) if ord > 0 else np.min(np.abs(x), axis=axis, keepdims=True)
     return np.sum(np.abs(x), axis=axis, keepdims=True) if ord == 1 else power_norm(x, ord=ord, axis=axis)
 
 
@@ -58,12 +63,13 @@ def norm_of_matrices(x, ord):
         return euclidean(x, axis=(-2, -1))
     if ord in (1, -1, math.inf, -math.inf):
         summed, chosen = (-2, -1) if abs(ord) == 1 else (-1, -2)
-        return (np.max if ord > 0 else np.min)(np.sum(np.abs(x), axis=summed, keepdims=True), axis=chosen, keepdims=True)
+        sums = np.sum(np.abs(x), axis=summed, keepdims=True)
+        return largest(sums, chosen) if ord > 0 else np.min(sums, axis=chosen, keepdims=True)
     if ord not in ("nuc", 2, -2):
         raise ValueError(f"norm: ord is {ord!r}, expected None, 'fro', 'nuc', 1, -1, 2, -2, inf or -inf for matrices")
     s = np.linalg.svdvals(x)
     s = s * (inverse(s, s) != 0)  # a singular value that vanishes has no gradient, as |x| has none at 0
-    return (np.sum if ord == "nuc" else np.max if ord == 2 else np.min)(s, axis=-1, keepdims=True)[..., None]
+    return (np.sum if ord == "nuc" else largest if ord == 2 else np.min)(s, axis=-1, keepdims=True)[..., None]
 
 
 def norm(x, ord=None, axis=None, keepdims=False):

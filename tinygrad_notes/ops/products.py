@@ -145,16 +145,28 @@ compose(np.kron, kron, cases=[((2, 3), (3, 2)), ((2,), (3,)), ((2, 3), (2,)), ((
 # --- products of stacks of vectors ----------------------------------------------------------
 
 
+def equal_lengths(name, m, n):
+    """einsum would broadcast a length of 1, these do not."""
+    if m != n:
+        raise ValueError(f"{name}: vectors of {m} and of {n} elements came, expected equal lengths")
+
+
 def vecdot(x1, x2, /, *, axis=-1, keepdims=False):
-    y = np.einsum("...i,...i->...", *(x if axis == -1 else np.moveaxis(x, axis, -1) for x in (x1, x2)))
+    x1, x2 = (x if axis == -1 else np.moveaxis(x, axis, -1) for x in (as_array(x1), as_array(x2)))
+    equal_lengths("vecdot", x1.shape[-1], x2.shape[-1])
+    y = np.einsum("...i,...i->...", x1, x2)
     return np.expand_dims(y, axis) if keepdims else y
 
 
 def matvec(x1, x2, /):
+    x1, x2 = as_array(x1), as_array(x2)
+    equal_lengths("matvec", x1.shape[-1], x2.shape[-1])
     return np.einsum("...ij,...j->...i", x1, x2)
 
 
 def vecmat(x1, x2, /):
+    x1, x2 = as_array(x1), as_array(x2)
+    equal_lengths("vecmat", x1.shape[-1], x2.shape[-2])
     return np.einsum("...i,...ij->...j", x1, x2)
 
 

@@ -68,8 +68,7 @@ def product_of_others(x):
 
 def rows(x, axis):
     """x as (B, n): the axes that stay, flat, and the reduced axes, flat; and the way back."""
-    axes = range(x.ndim) if axis is None or not x.ndim else axis if isinstance(axis, tuple) else (axis,)
-    reduced = [i % x.ndim for i in axes]
+    reduced = [*range(x.ndim)] if axis is None or not x.ndim else [*np.lib.array_utils.normalize_axis_tuple(axis, x.ndim)]
     stay = [i for i in range(x.ndim) if i not in reduced]
     moved = np.transpose(x, stay + reduced)
     flat = np.reshape(moved, [math.prod(x.shape[i] for i in group) for group in (stay, reduced)])
@@ -78,7 +77,7 @@ def rows(x, axis):
 
 def prod_rule(g, y, x, *, axis=None, keepdims=False, initial=1, where=True):
     flat, back = rows(x if where is True else np.where(where, x, 1), axis)
-    g = initial * restore(g, x.ndim, axis, keepdims) * back(product_of_others(flat))
+    g = (1 if initial is None else initial) * restore(g, x.ndim, axis, keepdims) * back(product_of_others(flat))
     return g if where is True else np.where(where, g, 0)
 
 
@@ -158,6 +157,7 @@ for function, rule in ((np.var, var_rule), (np.std, std_rule)):
 
 def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     """sum(weights * a) / sum(weights); weights have the shape of a, or of its axes `axis`."""
+    axis = axis if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, np.ndim(a))
     if weights is None:
         y = np.mean(a, axis, keepdims=keepdims)
         return (y, np.full(y.shape, np.size(a) / y.size, y.dtype)) if returned else y
@@ -165,12 +165,11 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     if np.shape(weights) != shape:
         if axis is None:
             raise TypeError(f"np.average: weights {np.shape(weights)} and a {shape} differ in shape; name the axis of the weights")
-        axes = [i % len(shape) for i in (axis if isinstance(axis, tuple) else (axis,))]
-        if np.shape(weights) != tuple(shape[i] for i in axes):
+        if np.shape(weights) != tuple(shape[i] for i in axis):
             raise ValueError(
                 f"np.average: weights {np.shape(weights)} do not fit axis {axis} of a {shape}; give one weight for each place along it"
             )
-        weights = np.reshape(np.transpose(weights, np.argsort(axes)), [n if i in axes else 1 for i, n in enumerate(shape)])
+        weights = np.reshape(np.transpose(weights, np.argsort(axis)), [n if i in axis else 1 for i, n in enumerate(shape)])
     total = np.sum(weights, axis, keepdims=keepdims)
     if np.any(total == 0):
         raise ZeroDivisionError(f"np.average: the weights sum to zero along axis {axis}; leave such rows out")
@@ -201,6 +200,8 @@ def by_rank(g, y, x, *, axis, positions, weights=None):
     weights, the output is the first element of its value.
     """
     flat, back = rows(x, axis)
+    if not flat.size:
+        return back(flat * 0)
     (B, n), row = flat.shape, np.arange(flat.shape[0])[:, None]
     order = np.argsort(flat, axis=1, kind="stable")  # NaN comes last
     counts = np.sum(~np.isnan(flat), axis=1)
@@ -255,11 +256,11 @@ for median, quantile, percentile in ((np.median, np.quantile, np.percentile), (n
 
 def without_nan(rule):
     """The rule of a function that leaves out NaN, from the rule of the one that does not."""
-    return lambda g, y, x, *, where=True, **params: rule(g, y, x, where=where & ~np.isnan(x), **params)
+    return lambda g, y, x, *, where=True, **params: rule(g, y, x, where=np.asarray(where, bool) & ~np.isnan(x), **params)
 
 
 def moment_without_nan(rule):
-    return lambda g, y, x, mean, *, where=True, **params: rule(g, y, x, mean, where=where & ~np.isnan(x), **params)
+    return lambda g, y, x, mean, *, where=True, **params: rule(g, y, x, mean, where=np.asarray(where, bool) & ~np.isnan(x), **params)
 
 
 def some_nan(rng, shape):

@@ -8,7 +8,7 @@ import numpy as np
 
 # --- running sums and products --------------------------------------------------------------
 
-RUNNING = [((2, 3),), ((2, 5), {"axis": -1}), ((3, 2), {"axis": 0}), ((),), ((0, 3), {"axis": 0})]
+RUNNING = [((2, 3),), ((2, 5), {"axis": -1}), ((3, 2), {"axis": 0}), ((),), ((), {"axis": -1}), ((0, 3), {"axis": 0})]
 
 
 def sum_from_here(g, axis):
@@ -39,7 +39,7 @@ def decaying_sum(g, a):
 
 def cumprod_rule(g, y, x, *, axis=None):
     """dL/dx_i = (x_0 ... x_(i-1)) (g_i + x_(i+1) (g_(i+1) + ...)): no division, so zeros are exact."""
-    if axis is None:
+    if axis is None or not x.ndim:
         return np.reshape(cumprod_rule(g, y, np.ravel(x), axis=0), x.shape)
     g, y, x = (np.moveaxis(v, axis, 0) for v in (g, y, x))
     before = np.concatenate([np.ones_like(y[:1]), y[:-1]])
@@ -100,7 +100,7 @@ def gradient(f, *varargs, axis=None, edge_order=1):
     """
     (f,) = arrays_of([f])
     f = f if f.dtype.kind == "f" else f.astype(np.float64)
-    axes = tuple(range(f.ndim)) if axis is None else tuple(i % f.ndim for i in np.atleast_1d(axis).tolist())
+    axes = tuple(range(f.ndim)) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, f.ndim)
     if edge_order not in (1, 2):
         raise ValueError(f"np.gradient: edge_order={edge_order}, expected 1 or 2")
     if len(varargs) not in (0, 1, len(axes)):
