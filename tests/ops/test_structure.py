@@ -148,8 +148,10 @@ def test_elementwise(op, data):
         kinds = [kind, *(rng.choice([kind, *KINDS]) for _ in range(arity - 1))]
         inputs = [laid_out(values(k, s, dtype, d, rng), layout) for k, s, d, layout in zip(kinds, shapes, domains, layouts)]
         if op.function is np.ldexp:
-            inputs[1] = inputs[1].astype(int) % 5
+            inputs[1] = np.clip(inputs[1], -4, 4).astype(int)
         varied = [i for i in range(arity) if op.joint or op.rules[i] is not None]
+        if op.function in (np.power, np.float_power) and np.any(inputs[0] < 0):
+            varied = [0]  # a power of a negative number has no derivative by its exponent: nan
         check_drawn(op.function, inputs, varied, kinds, seed)
 
 
@@ -203,7 +205,7 @@ def test_reduction(item, data):
     def f(x):
         return function(x, *MORE.get(name, ()), axis=axis, keepdims=keepdims)
 
-    for kind in KINDS:
+    for kind in TAME if name.endswith("prod") else KINDS:  # a product of others may overflow on the way
         x = laid_out(values(kind, shape, dtype, domain, rng), layout)
         found = check_drawn(f, [x], [0], [kind], seed)
         if found is not None and x.size and kind in TAME:

@@ -185,9 +185,11 @@ print("\n".join("    " + line for line in tokenizer.decode(sample[0]).splitlines
 sentence = test_text[test_text.index(". ") + 2 :][:40]
 maps = gpt.attention_maps(model, tokenizer.encode(sentence)[None])[:, 0]
 if not options.no_plots:
-    pictures.loss_curve(options.out / "loss.png", losses, {"unigram": unigram, "Witten-Bell 5-gram": fivegram, "this GPT, held out": bits})
+    levels = {"unigram": unigram, "Witten-Bell 5-gram": fivegram, "this GPT, held out": bits}
+    pictures.loss_curve(options.out / "loss.png", losses, levels)
     pictures.attention(options.out / "attention.png", maps, sentence)
-    print(f"pictures: {options.out / 'loss.png'}, {options.out / 'attention.png'}")
+    pictures.summary(options.out / "summary.png", losses, levels, maps, sentence, heads=[(0, 0), (2, 1)])
+    print(f"pictures: {options.out}/loss.png, attention.png, summary.png")
 
 
 # %% Break it: without the causal mask
