@@ -9,7 +9,7 @@ WORKERS ?= 2
 QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke nightly parity lint format clean
+.PHONY: help demo test smoke nightly parity tables lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +28,9 @@ nightly: $(VENV)/installed-test ## the whole suite with ten times more drawn exa
 
 parity: $(VENV)/installed-parity ## install PyTorch into .venv and compare with it
 	$(RUN) -m pytest tests/parity
+
+tables: $(VENV)/installed-test ## write docs/ops.md and docs/limits.md anew
+	$(RUN) -m tests.tables
 
 lint: $(VENV)/installed-dev ## style, formatting, types
 	$(RUN) -m ruff check .

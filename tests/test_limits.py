@@ -45,6 +45,22 @@ def test_what_to_write_instead_has_the_right_gradient(limit):
     check_grads(recipe, *(names()[name].value for name in VARIABLES))
 
 
+@pytest.mark.parametrize("limit", [p for p in ALL if p.values[0].same and not p.values[0].constant])
+def test_what_to_write_instead_is_what_numpy_does_with_arrays(limit):
+    skip_without(limit)
+
+    def arrays():
+        return {k: v.value if isinstance(v, Tensor) else v for k, v in names().items() if isinstance(v, Tensor | np.ndarray)}
+
+    given = arrays()
+    before = {k: v.copy() for k, v in given.items()}
+    expected = run(limit.code, **given)
+    if expected is None or any(not np.array_equal(v, before[k]) for k, v in given.items()):
+        (expected,) = (v for k, v in given.items() if not np.array_equal(v, before[k]))  # what was filled
+    got = run(limit.instead, **arrays())
+    np.testing.assert_allclose(got, np.asarray(expected, np.float64), rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize("difference", [pytest.param(d, id=d.code) for ds in DIFFERENCES.values() for d in ds])
 def test_it_gives_what_the_page_says(difference):
     assert repr(run(difference.code)) == difference.result

@@ -11,8 +11,8 @@ import numpy as np
 
 NO_CONVERSION = (
     "a Tensor would become a plain array here and lose its gradient. To join Tensors use np.stack or np.concatenate; to fill "
-    "an array build a list and np.stack it; for a random draw reparameterise (mean + std * rng.normal(size=...)); for a "
-    "function outside NumPy, or a plot, pass t.value"
+    "an array build a list and np.stack it, or np.broadcast_to(t, shape); for A.dot(t) write A @ t; for a random draw "
+    "reparameterise (mean + std * rng.normal(size=...)); for a function outside NumPy, or a plot, pass t.value"
 )
 
 
@@ -130,7 +130,9 @@ class Tensor(Variable):
 
     def __deepcopy__(self, memo) -> "Tensor":
         if not isinstance(self.node, Leaf):
-            raise TypeError("deepcopy: this Tensor is the result of an operation, and a copy would lose its gradient; copy t.value")
+            raise TypeError(
+                "deepcopy: this Tensor is the result of an operation, and a copy would lose its gradient; copy t.value, or pass t.value to a plot"
+            )
         return Tensor(self.value.copy(), self.node.name)
 
     def __copy__(self) -> "Tensor":

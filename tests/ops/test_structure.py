@@ -79,8 +79,9 @@ def gradients_at(f, inputs, varied, gs=None, seed=0):
     return outputs, gs, pull([mixed[i] for i in varied], outputs, gs)
 
 
-def check_drawn(f, inputs, varied, kinds, seed):
-    """What holds for any input; returns the cotangents and the gradients, or None where NumPy refuses the call."""
+def check_drawn(item, f, inputs, varied, kinds, seed):
+    """What holds for any input of f, a call of `item`; returns the cotangents and the gradients, or None where NumPy refuses the call."""
+    exactly = isinstance(item, Op) and item.forward is item.function  # else a body or forward of our own
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # an empty mean, an all-nan slice
         before = [x.copy(order="K") for x in inputs]
@@ -99,7 +100,7 @@ def check_drawn(f, inputs, varied, kinds, seed):
 
         assert len(outputs) == len(expected)
         for y, e in zip(outputs, expected):
-            np.testing.assert_array_equal(array_of(y), e)
+            np.testing.assert_allclose(array_of(y), e, rtol=0 if exactly else 16 * np.finfo(e.dtype).eps)
             assert y.dtype == e.dtype, f"the value is {y.dtype}, NumPy's {e.dtype}"
         for x, original in [*zip(inputs, before), *zip(gs, g_before)]:
             assert same_bits(x, original), "an input or a cotangent was changed"
@@ -116,7 +117,8 @@ def check_drawn(f, inputs, varied, kinds, seed):
                 assert not np.any(np.isnan(g)), f"gradient {i} is nan where the value is finite: {g}"
                 assert not np.any(~good & (np.abs(wide) < np.finfo(x.dtype).max)), f"gradient {i} is {g}, but a wider float gives {wide}"
             assert not np.any(nothing[good]), f"gradient {i} of a zero cotangent is not zero"
-            if set(kinds) <= set(TAME):
+            constant = item.name.endswith("std") and np.any(array_of(outputs[0]) < 1e-3 * largest(x))
+            if set(kinds) <= set(TAME) and not constant:  # of equal numbers the deviation is rounding, and its slope anything
                 error, room = largest((g - wide)[good]), 500 * np.finfo(x.dtype).eps * (scale + largest(wide[good]))
                 assert error <= room, f"gradient {i} is off by {error:.3g}, tolerance {room:.3g}"
     return gs, gradients
@@ -152,7 +154,7 @@ def test_elementwise(op, data):
         varied = [i for i in range(arity) if op.joint or op.rules[i] is not None]
         if op.function in (np.power, np.float_power) and np.any(inputs[0] < 0):
             varied = [0]  # a power of a negative number has no derivative by its exponent: nan
-        check_drawn(op.function, inputs, varied, kinds, seed)
+        check_drawn(op, op.function, inputs, varied, kinds, seed)
 
 
 @pytest.mark.parametrize("function", [np.maximum, np.minimum, np.fmax, np.fmin], ids=lambda f: f.__name__)
@@ -207,7 +209,7 @@ def test_reduction(item, data):
 
     for kind in TAME if name.endswith("prod") else KINDS:  # a product of others may overflow on the way
         x = laid_out(values(kind, shape, dtype, domain, rng), layout)
-        found = check_drawn(f, [x], [0], [kind], seed)
+        found = check_drawn(item, f, [x], [0], [kind], seed)
         if found is not None and x.size and kind in TAME:
             check_sums(item, x, axis, *found)
 

@@ -10,9 +10,12 @@ import importlib.util
 import json
 import math
 import pickle
+import runpy
+import tempfile
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tinygrad_notes import Tensor, at, check, gradients
@@ -30,6 +33,7 @@ class Limit:
     instead: str
     note: str = ""
     constant: bool = False
+    same: bool = True  # whether it gives what NumPy gives where `code` meets arrays
     ours: bool = True  # whether the error, or its cause, is ours and so names a way out
     needs: str = "numpy"
 
@@ -52,12 +56,12 @@ LIMITS = {
         Limit("np.exp([s, s])", "np.exp(np.stack([s, s]))"),
         Limit("np.full(3, s)", "np.broadcast_to(s, (3,))"),
         Limit("np.full_like(a, s)", "np.broadcast_to(s, a.shape)"),
-        Limit("np.arange(s)", "s * np.arange(3) / 3", "how many there are has no gradient; `np.linspace(0, s, 3)` has one"),
-        Limit("np.mgrid[0:s]", "s * np.mgrid[0:1:3j]"),
+        Limit("np.arange(s)", "s * np.arange(3) / 3", "how many there are has no gradient; `np.linspace(0, s, 3)` has one", same=False),
+        Limit("np.mgrid[0:s]", "s * np.mgrid[0:1:3j]", same=False),
         Limit("np.r_[t, s]", "np.append(t, s)", "or `np.concatenate`"),
         Limit("np.c_[t, t]", "np.column_stack([t, t])"),
         Limit("np.matrix(m)", "m", "`@` is the matrix product of a Tensor"),
-        Limit("np.fromiter(t, float)", "np.stack([2 * x for x in t])"),
+        Limit("np.fromiter(t, float)", "np.stack(list(t))"),
     ],
     "Methods and functions that do not ask": [
         Limit("A.dot(t)", "A @ t", "a method of an array; the function `np.dot(A, t)` asks too"),
@@ -67,7 +71,7 @@ LIMITS = {
         Limit("rng.normal(t)", "t + rng.normal(size=t.shape)", "reparameterise: a draw is a constant"),
         Limit("rng.exponential(t)", "t * rng.exponential(size=t.shape)"),
         Limit("rng.permutation(t)", "t[rng.permutation(len(t))]"),
-        Limit("np.lexsort([t, t])", "t[np.lexsort([t.value, t.value])]", "an order is a constant; `np.argsort(t)` works"),
+        Limit("t[np.lexsort([t, t])]", "t[np.argsort(t)]", "or `np.lexsort([t.value, t.value])`: an order has no gradient"),
         Limit(
             "np.polynomial.polynomial.polyval(2.0, t)", "np.polyval(t[::-1], 2.0)", "its argument `x` may be a Tensor, its coefficients not"
         ),
@@ -75,15 +79,15 @@ LIMITS = {
         Limit("scipy.special.logsumexp(t)", "np.logaddexp.reduce(t)", "of SciPy only the ufuncs of `scipy.special` ask"),
         Limit("scipy.special.softmax(t)", "np.exp(t - np.logaddexp.reduce(t))"),
         Limit("scipy.linalg.solve(m, t)", "np.linalg.solve(m, t)"),
-        Limit("scipy.linalg.cholesky(m @ m.T)", "np.linalg.cholesky(m @ m.T)"),
+        Limit("scipy.linalg.cholesky(m @ m.T)", "np.linalg.cholesky(m @ m.T).T"),
         Limit("np.broadcast_shapes(t, t)", "np.broadcast_shapes(t.shape, t.shape)", "it takes shapes", constant=True),
-        Limit("a[t]", "a[np.floor(t / 2).astype(int)]", "an index is a constant", constant=True),
-        Limit("list(np.ndenumerate(t))", "np.stack([i * x for i, x in enumerate(t)])"),
+        Limit("a[t]", "a[np.floor(t / 2).astype(int)]", "an index has no gradient", constant=True),
+        Limit("list(np.ndenumerate(t))", "np.stack([i * x for i, x in enumerate(t)])", same=False),
         Limit("np.testing.assert_allclose(t, t)", "np.testing.assert_allclose(t.value, t.value)", constant=True),
     ],
     "Filling an array": [
         Limit("a[0] = s", "np.stack([s, *a[1:]])", "NumPy wraps our error: read the cause above it"),
-        Limit("a[0] = t", "np.stack([t, a])", "likewise"),
+        Limit("A[0] = t", "np.concatenate([t[None], A[1:]])"),
         Limit("a[:] = t", "a + t"),
         Limit("a[1:] = t[1:]", "np.concatenate([a[:1], t[1:]])"),
         Limit("a += t", "a = a + t; a", "with the Tensor on the left, `t += a` works"),
@@ -121,15 +125,16 @@ LIMITS = {
     ],
     "What a Tensor cannot be": [
         Limit("Tensor([1, 2])", "Tensor([1.0, 2.0])", "whole numbers have no gradient: keep them in arrays", constant=True),
-        Limit("Tensor(t)", "t"),
+        Limit("Tensor(t)", "t", same=False),
         Limit(
             "np.fft.rfft(t)",
             "np.cos(2 * math.pi * np.outer(np.arange(2), np.arange(3)) / 3) @ t",
             "complex Tensors do not exist yet: this is the real part",
+            same=False,
         ),
-        Limit("t + 1j", "np.stack([t, np.ones(3)])", "real and imaginary part apart"),
+        Limit("t + 1j", "np.stack([t, np.ones(3)])", "real and imaginary part apart", same=False),
         Limit("bool(t)", "bool(np.all(t > 0))", "as of an array: NumPy's own error", constant=True, ours=False),
-        Limit("list(s)", "[s]"),
+        Limit("list(s)", "[s]", same=False),
         Limit("t.data", "t.value", constant=True, ours=False),
         Limit("t.view(np.int64)", "t.value.view(np.int64)", constant=True, ours=False),
     ],
@@ -139,11 +144,11 @@ DIFFERENCES = {
     "In place means a new Tensor": [
         Difference(
             "y = t; y += 1; (y is t, t.tolist())",
-            "(False, [1.5, 2.25, 3.5])",
+            "(False, [2.25, 1.5, 3.5])",
             "`+=` binds the name to a new Tensor; other names keep the old one",
         ),
         Difference(
-            "y = t[:2]; y *= 10; t.tolist()", "[1.5, 2.25, 3.5]", "`t[:2]` is a Tensor of its own; nothing written to it reaches `t`"
+            "y = t[:2]; y *= 10; t.tolist()", "[2.25, 1.5, 3.5]", "`t[:2]` is a Tensor of its own; nothing written to it reaches `t`"
         ),
         Difference(
             "x = np.ones(2); w = Tensor(x); x[0] = 5; w.tolist()",
@@ -235,7 +240,7 @@ def names() -> dict[str, Any]:
     """What the code may use, made anew for each run."""
     return (
         {
-            "t": Tensor(np.array([1.5, 2.25, 3.5])),
+            "t": Tensor(np.array([2.25, 1.5, 3.5])),
             "s": Tensor(np.array(1.75)),
             "m": Tensor(np.array([[4.0, 0.5, 0.25], [0.5, 3.0, 0.75], [0.25, 0.75, 2.0]])),
             "h": Tensor(np.array([0.5, 1.5, 2.5], np.float32)),
@@ -258,12 +263,14 @@ def run(code: str, **given: Any) -> Any:
 
         scope["matplotlib"] = matplotlib
     *statements, last = ast.parse(code).body
-    with np.errstate(all="ignore"), warnings.catch_warnings():
+    if isinstance(last, ast.Expr):
+        last = ast.Assign([ast.Name("result", ast.Store())], last.value)
+    program = ast.fix_missing_locations(ast.Module([*statements, last], []))
+    with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingDeprecationWarning)  # np.matrix
-        if not isinstance(last, ast.Expr):
-            statements.append(last)
-        exec(compile(ast.Module(statements, []), "<limits>", "exec"), scope)
-        return eval(compile(ast.Expression(last.value), "<limits>", "eval"), scope) if isinstance(last, ast.Expr) else None
+        file = Path(folder, "snippet.py")
+        file.write_text(ast.unparse(program), encoding="utf-8")
+        return runpy.run_path(str(file), scope).get("result")
 
 
 def errors_of(code: str) -> list[Exception]:

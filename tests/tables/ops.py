@@ -118,15 +118,15 @@ class Summed(Watcher):
 
 def broadcasts(s: Sample) -> bool:
     """Whether inputs of different shapes met in this case, as NumPy broadcasts them."""
+    shapes = [x.shape for x in s.inputs] + [a.shape for a in s.template if isinstance(a, np.ndarray)]
+    if len(set(shapes)) == 1:
+        return False
     with Summed(s.item) as summed, np.errstate(all="ignore"):
         outputs, _, _ = vjp(s, s.inputs)
-    constants = [a.shape for a in s.template if isinstance(a, np.ndarray)]
-    shapes = [x.shape for x in s.inputs] + constants
     try:
-        together = np.broadcast_shapes(*shapes)
-    except ValueError:
-        return summed.seen
-    return summed.seen or (len(set(shapes)) > 1 and outputs[0].shape == together)
+        return summed.seen or outputs[0].shape == np.broadcast_shapes(*shapes)
+    except ValueError:  # these shapes do not broadcast
+        return False
 
 
 def row(item: Any) -> list[str]:

@@ -104,7 +104,7 @@ class Rules(Watcher):
             raise GradientError(
                 f"{node.op.label}: the rule of input {i} gives {g.dtype}, expected {' or '.join(sorted(map(str, expected)))}; look for np.sqrt(number), np.arange, np.ones or a mask without a dtype"
             )
-        for a in arrays_in((node.saved, node.y)):
+        for a in arrays_in((node.saved, node.y, node.params)):
             if isinstance(g, np.ndarray) and np.may_share_memory(g, a) and np.shares_memory(g, a):
                 raise GradientError(
                     f"{node.op.label}: the rule of input {i} returns an input, the output, or a view of one; what the engine adds to a gradient would change it"
@@ -119,7 +119,7 @@ class Guard(Remembering):
         line, before = self.notes.get(node.order, (None, None))
         for which, (a, b) in enumerate(zip(before or (), digests(node))):
             if a != b:
-                array = arrays_in((node.saved, node.y))[which]
+                array = arrays_in((node.saved, node.y, node.params))[which]
                 raise RuntimeError(
                     f"guard: an array that {node.op.label} kept for its gradient, {array.shape} {array.dtype}, was changed before the backward pass was through; "
                     f"the op ran at {show(line)}; write to a copy, or after gradients()"
@@ -127,7 +127,7 @@ class Guard(Remembering):
 
 
 def digests(node: Node) -> list[int]:
-    return [zlib.crc32(a.tobytes()) for a in arrays_in((node.saved, node.y))]
+    return [zlib.crc32(a.tobytes()) for a in arrays_in((node.saved, node.y, node.params))]
 
 
 def guard() -> Watcher:

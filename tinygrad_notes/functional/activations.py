@@ -78,10 +78,10 @@ def swish(x, beta):
 
 @differentiable(lambda g, y, x: g * np.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi)), cases=ANY)
 def normal_cdf(x):
-    """The probability that a standard normal variable is below x: (1 + erf(x / sqrt(2))) / 2."""
-    from scipy.special import erf  # scipy.special takes a while to load, and not every program needs it
+    """The probability that a standard normal variable is below x: erfc(-x / sqrt(2)) / 2, to full relative precision."""
+    from scipy.special import erfc  # scipy.special takes a while to load, and not every program needs it
 
-    return 0.5 * (1 + erf(x * math.sqrt(0.5)))
+    return 0.5 * erfc(x * -math.sqrt(0.5))  # 1 + erf would keep no digits of a small probability
 
 
 @differentiable(lambda g, y, x: g * (normal_cdf(x) + x * np.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))), cases=ANY)
@@ -95,15 +95,16 @@ GELU_SLOPE, GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 def gelu_tanh_rule(g, y, x):
     square = x * x
-    t = np.tanh(x * (GELU_SLOPE + GELU_SLOPE * GELU_CUBIC * square))
-    slope = GELU_SLOPE + 3 * GELU_SLOPE * GELU_CUBIC * square  # of the tanh's argument
-    return g * (0.5 * (1 + t) * (1 + x * slope * (1 - t)))  # as 1 - t^2 = (1 + t)(1 - t)
+    s = sigmoid(x * (2 * GELU_SLOPE + 2 * GELU_SLOPE * GELU_CUBIC * square))
+    slope = 2 * GELU_SLOPE + 6 * GELU_SLOPE * GELU_CUBIC * square  # of the sigmoid's argument
+    return g * (s * (1 + x * slope * (1 - s)))
 
 
 @differentiable(gelu_tanh_rule, cases=ANY)
 def gelu_tanh(x):
     """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): within 5e-4 of `gelu` (Hendrycks and Gimpel, 2016); GPT-2's."""
-    return 0.5 * x * (1 + np.tanh(x * (GELU_SLOPE + GELU_SLOPE * GELU_CUBIC * (x * x))))
+    # (1 + tanh u) / 2 = sigmoid(2 u), which does not cancel for negative u
+    return x * sigmoid(x * (2 * GELU_SLOPE + 2 * GELU_SLOPE * GELU_CUBIC * (x * x)))
 
 
 # --- gated linear units: half of the channels decides how much of the other half passes ------
@@ -180,9 +181,8 @@ def log_softmax(x, axis=-1):
 
 def logsumexp_rule(g, y, x, *, axis=-1, keepdims=False):
     if not keepdims:
-        once = tuple(range(x.ndim)) if axis is None else axis
-        g, y = np.expand_dims(g, once), np.expand_dims(y, once)
-    return g * np.exp(x - np.maximum(y, np.finfo(x.dtype).min))  # -inf - -inf would be nan
+        g = np.expand_dims(g, tuple(range(x.ndim)) if axis is None else axis)
+    return g * softmax(x, axis=axis)  # exp(x - y) would have the rounding error of y, which is large for large x
 
 
 @differentiable(logsumexp_rule, cases=[*SCORES, ((3, 4), {"keepdims": True}), ((3, 4), {"axis": 0, "keepdims": True})])

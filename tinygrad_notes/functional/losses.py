@@ -56,10 +56,8 @@ def binary_cross_entropy_with_logits(x, target, weight=None, pos_weight=None, re
     pos_weight (broadcast, e.g. one per class) scales its first term.
     """
     difference("binary_cross_entropy_with_logits", x, target)
-    if pos_weight is None:
-        losses = softplus(x) - x * target
-    else:
-        losses = (1 - target) * x + (1 + (pos_weight - 1) * target) * softplus(-x)
+    # Two terms that are never negative: softplus(x) - x * target would cancel where the prediction is right and sure.
+    losses = (target if pos_weight is None else pos_weight * target) * softplus(-x) + (1 - target) * softplus(x)
     return reduce("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
 
 

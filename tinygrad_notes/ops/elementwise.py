@@ -5,7 +5,7 @@ from typing import Any
 
 from tinygrad_notes.binding import Given, bind_ufunc, check_params
 from tinygrad_notes.core import table
-from tinygrad_notes.ops.indexing import scatter_add
+from tinygrad_notes.ops.indexing import arrays_of, scatter_add
 from tinygrad_notes.registry import compose, constant, op, plain, refuse
 
 import numpy as np
@@ -93,8 +93,21 @@ def log_of_whole(y):
     return np.where(y == -np.inf, 0, y)
 
 
-op(np.logaddexp, lambda g, y, a, b: g * np.exp(a - log_of_whole(y)), lambda g, y, a, b: g * np.exp(b - log_of_whole(y)), cases=PAIRS)
-op(np.logaddexp2, lambda g, y, a, b: g * np.exp2(a - log_of_whole(y)), lambda g, y, a, b: g * np.exp2(b - log_of_whole(y)), cases=PAIRS)
+def log_odds(y, a, b):
+    """b - a, where exp(a) / (exp(a) + exp(b)) = 1 / (1 + exp(b - a)): y is rounded, a - y keeps no digits of it for large a and b."""
+    return np.maximum(b, np.finfo(y.dtype).min) - a  # inf where both are -inf: exp(a) has no share in nothing
+
+
+def logaddexp_rule(g, y, a, b):
+    return g * np.exp(-np.logaddexp(0, log_odds(y, a, b)))
+
+
+def logaddexp2_rule(g, y, a, b):
+    return g * np.exp2(-np.logaddexp2(0, log_odds(y, a, b)))
+
+
+op(np.logaddexp, logaddexp_rule, lambda g, y, a, b: logaddexp_rule(g, y, b, a), cases=PAIRS)
+op(np.logaddexp2, logaddexp2_rule, lambda g, y, a, b: logaddexp2_rule(g, y, b, a), cases=PAIRS)
 
 # --- roots, and lengths ----------------------------------------------------------------------
 
@@ -234,7 +247,7 @@ def select(condlist, choicelist, default=0):
         raise ValueError(
             f"np.select: {len(condlist)} conditions came with {len(choicelist)} choices; give one choice for each condition, at least one"
         )
-    chosen = default
+    *choicelist, chosen = arrays_of([*choicelist, default])
     for condition, choice in zip(condlist[::-1], choicelist[::-1]):
         chosen = np.where(condition, choice, chosen)
     return chosen

@@ -1,7 +1,8 @@
 """The methods of ufuncs: np.add.reduce, np.multiply.accumulate, np.add.reduceat, np.subtract.outer and the like."""
 
 import itertools
-from functools import partial, reduce
+import math
+from functools import partial
 
 from tinygrad_notes.binding import label
 from tinygrad_notes.core import table
@@ -39,15 +40,17 @@ for ufunc, function in ((np.add, np.cumsum), (np.multiply, np.cumprod)):
     )
 
 
-def logaddexp_reduce(x, axis=0, keepdims=False):
+def logaddexp_reduce(x, axis=0, keepdims=False, initial=-np.inf, where=True):
     """log(sum(exp(x))), of -inf alone -inf with gradient 0; the largest is taken out, so that no exponential overflows."""
+    x = x if where is True else np.where(where, x, -np.inf)
     top = log_of_whole(np.max(plain(x), axis=axis, keepdims=True, initial=-np.inf))
     total = np.sum(np.exp(x - top), axis=axis, keepdims=keepdims)
     top = np.reshape(top, total.shape)
-    return np.where(total == 0, -np.inf, np.log(nonzero(total)) + top)
+    y = np.where(total == 0, -np.inf, np.log(nonzero(total)) + top)
+    return y if initial is None or initial == -np.inf else np.logaddexp(y, initial)
 
 
-method(np.logaddexp, "reduce", logaddexp_reduce, FIRST_AXIS[:4])
+method(np.logaddexp, "reduce", logaddexp_reduce, FIRST_AXIS)
 
 
 def reduceat_rule(g, y, x, *, indices, axis=0):
@@ -80,10 +83,30 @@ def accumulate(ufunc, x, axis=0):
     return np.stack(list(itertools.accumulate(np.moveaxis(x, axis, 0), ufunc)), axis)
 
 
-def fold(ufunc, x, axis=0, keepdims=False):
-    """The last of `accumulate`."""
-    last = reduce(ufunc, np.moveaxis(x, axis, 0))
-    return np.expand_dims(last, axis) if keepdims else last
+def fold(ufunc, x, axis=0, keepdims=False, initial=None, where=True):
+    """ufunc of `initial` (if any) and of each element in turn, left out where `where` does not hold."""
+    axes = np.lib.array_utils.normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    front = tuple(range(len(axes)))
+    shape = tuple(n for i, n in enumerate(x.shape) if i not in axes)
+
+    def terms(v):
+        return np.reshape(np.moveaxis(v, axes, front), (math.prod(x.shape[i] for i in axes), *shape))
+
+    start = ufunc.identity if initial is None and (where is not True or not x.size) else initial
+    if start is None and (where is not True or not x.size):
+        raise ValueError(f"np.{ufunc.__name__}.reduce: nothing to begin with (x {x.shape}), and this function has no neutral element; pass initial=")
+    kept = itertools.repeat(True) if where is True else terms(np.broadcast_to(where, x.shape))
+    y = None if start is None else np.full(shape, start, x.dtype)
+    for term, keep in zip(terms(x), kept):
+        y = term if y is None else ufunc(y, term) if keep is True else np.where(keep, ufunc(y, term), y)
+    return np.expand_dims(y, axes) if keepdims else y
+
+
+def reduceat(ufunc, x, indices, axis=0):
+    """For each index, ufunc.reduce from there up to the next index, or the element alone where that is not larger."""
+    x, n = np.moveaxis(x, axis, 0), x.shape[axis]
+    pieces = [x[i : max(i + 1, j)] for i, j in itertools.pairwise([*np.asarray(indices).tolist(), n])]
+    return np.stack([ufunc.reduce(piece, axis=0) for piece in pieces], axis)
 
 
 def outer(ufunc, a, b, **params):
@@ -94,7 +117,7 @@ def outer(ufunc, a, b, **params):
 def add_methods(ufunc):
     """What a differentiable ufunc's methods do, where nothing better was registered above."""
     if (ufunc.nin, ufunc.nout, ufunc.signature) == (2, 1, None):
-        for name, body in (("outer", outer), ("reduce", fold), ("accumulate", accumulate)):
+        for name, body in (("outer", outer), ("reduce", fold), ("accumulate", accumulate), ("reduceat", reduceat)):
             table.setdefault((ufunc, name), partial(body, ufunc))
 
 

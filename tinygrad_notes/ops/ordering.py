@@ -6,7 +6,7 @@ from typing import Any
 from tinygrad_notes.binding import Given
 from tinygrad_notes.core import Variable, table
 from tinygrad_notes.ops.indexing import arrays_of
-from tinygrad_notes.registry import compose, constant, op, plain
+from tinygrad_notes.registry import compose, constant, op, plain, refuse
 
 import numpy as np
 
@@ -79,7 +79,8 @@ for function in (np.unique_all, np.unique_counts, np.unique_inverse, np.unique_v
 compose(np.union1d, lambda ar1, ar2: np.unique(np.concatenate([np.ravel(ar1), np.ravel(ar2)])), cases=[((3,), (2, 2))])
 compose(np.setdiff1d, setdiff1d, cases=[((4,), (3,)), ((4,), (2,), {"assume_unique": True})])
 compose(np.setxor1d, setxor1d, cases=[((4,), (3,)), ((4,), (3,), {"assume_unique": True})])
-constant(np.isin, np.intersect1d)  # two sets of real numbers share none, or no longer after a small change
+constant(np.isin)
+refuse("a number that stands in both inputs has no one place for its gradient; write a[np.isin(a, b)]", np.intersect1d)
 
 # --- counting -----------------------------------------------------------------------------------
 
@@ -98,7 +99,7 @@ weighted_bincount = op(
 def bincount(x, /, weights=None, minlength=0):
     """Counts of integers are constants; sums of weights have gradients."""
     if weights is None:
-        return np.bincount(x, None, minlength)
+        return np.bincount(plain(x), None, minlength)
     return weighted_bincount(*arrays_of([weights]), x=np.asarray(x), minlength=minlength)
 
 
@@ -151,5 +152,6 @@ compose(
     np.histogram, histogram, cases=[(SAMPLE, 4, Given((0, 3)), False, (7,)), (SAMPLE, [0.0, 1.0, 4.0], None, True, (7,))], domain=(0.5, 2.0)
 )
 compose(np.histogram2d, histogram2d, cases=[(SAMPLE, SAMPLE[::-1], 3, None, True, (7,))], domain=(0.5, 2.0))
-constant(np.histogram_bin_edges, np.histogramdd)
+constant(np.histogramdd)
+refuse("its edges move with the smallest and the largest value; write np.linspace(np.min(x), np.max(x), bins + 1)", np.histogram_bin_edges)
 table[np.histogramdd] = histogramdd  # its edges are a list in a tuple
