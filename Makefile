@@ -9,7 +9,7 @@ WORKERS ?= 2
 QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke nightly parity tables lint format clean
+.PHONY: help demo test smoke nightly parity tables figures lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ parity: $(VENV)/installed-parity ## install PyTorch into .venv and compare with 
 
 tables: $(VENV)/installed-test ## write docs/ops.md and docs/limits.md anew
 	$(RUN) -m tests.tables
+
+figures: $(VENV)/installed-test ## measure the numbers of docs/verification.md (some minutes)
+	$(RUN) -m tests.figures
 
 lint: $(VENV)/installed-dev ## style, formatting, types
 	$(RUN) -m ruff check .

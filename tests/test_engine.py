@@ -427,3 +427,35 @@ def test_reference_runs_every_twin():
     g = gradients(np.sum(square(x) * x), x, create_graph=True)  # higher orders differentiate the twin
     close(gradients(np.sum(g), x), [6, 12])
     assert square(np.ones(2)).tolist() == [1, 1]
+
+
+def test_methods_take_their_arguments_as_an_arrays_do():
+    a = np.random.default_rng(0).normal(size=(3, 4))
+    t = Tensor(a)
+    for call in (
+        lambda x: x.sum(0, None, None, True),
+        lambda x: x.mean(0, np.float64),
+        lambda x: x.max(0, None, True),
+        lambda x: x.std(0, None, None, 1),
+        lambda x: x.cumsum(0, dtype=np.float64),
+        lambda x: x.copy("F"),
+        lambda x: x.clip(-0.5, 0.5, None),
+        lambda x: x.round(2, None),
+        lambda x: x.any(where=a > 0),
+        lambda x: x.argsort(1, kind="stable"),
+        lambda x: x.argpartition(1, kind="introselect"),
+        lambda x: x.item(0, 1),
+        lambda x: x.flat[2],
+        lambda x: [v.item() for v in x.flat],
+        lambda x: x.take([1, 0], 1, None, "clip"),
+        lambda x: x.trace(1, 0, 1),
+        lambda x: x.var(axis=1, ddof=1, keepdims=True),
+    ):
+        y = call(t)
+        np.testing.assert_array_equal(y.value if isinstance(y, Tensor) else y, call(a))
+    with pytest.raises(AttributeError, match=r"no attribute 'strides'; its array has one: t\.value\.strides"):
+        t.strides  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'stride'$"):
+        t.stride  # noqa: B018
+    with pytest.raises(TypeError, match="out= would overwrite"):
+        t.sum(0, None, np.zeros(4))

@@ -19,7 +19,9 @@ STORAGE = {"casting", "dtype", "like", "order", "subok"}
 
 
 def refuse_out(name: str) -> TypeError:
-    return TypeError(f"{name}: out= would overwrite an array that a gradient may need; write y = {name}(...) instead, and a = a + t for a += t")
+    return TypeError(
+        f"{name}: out= would overwrite an array that a gradient may need; write y = {name}(...) instead, and a = a + t for a += t"
+    )
 
 
 def reads_of(rule: Callable) -> set[str]:

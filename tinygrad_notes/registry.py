@@ -11,6 +11,7 @@ broadcast axes, accumulates or casts: the walk does.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -153,8 +154,12 @@ class Composition:
     def __init__(self, function, body, cases, domain):
         self.function, self.body, self.cases, self.domain = function, body, cases, domain
         self.name, self.label = function.__name__, label(function)
+        self.names = spelling(function)[0]
+        self.out = self.names.index("out") if "out" in self.names else math.inf
 
     def __call__(self, *args, **kwargs):
+        if len(args) > self.out:  # NumPy takes out=, and what follows it, by position too
+            args, kwargs = args[: int(self.out)], dict(zip(self.names[int(self.out) :], args[int(self.out) :])) | kwargs
         if kwargs.pop("out", None) is not None:
             raise refuse_out(self.label)
         return self.body(*args, **kwargs)

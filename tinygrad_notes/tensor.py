@@ -72,9 +72,9 @@ class Tensor(Variable):
         """What the last `backward()` left on this leaf."""
         return self.node.grad if isinstance(self.node, Leaf) else None
 
-    def item(self) -> float:
-        """The value of a Tensor with one element, as a Python float without gradient."""
-        return self.value.item()
+    def item(self, *index: Any) -> float:
+        """The value of a Tensor with one element (or of the element at `index`), as a Python float without gradient."""
+        return self.value.item(*index)
 
     def tolist(self) -> Any:
         return self.value.tolist()
@@ -255,21 +255,21 @@ class Tensor(Variable):
 
     @property
     def flat(self):
-        return iter(self.ravel())
+        return self.ravel()  # iterated and indexed like ndarray.flat
 
     def astype(self, dtype, **kwargs):
         return table["astype"](self, dtype=dtype, **kwargs)
 
-    def copy(self):
-        return np.copy(self)
+    def copy(self, order: Any = "C"):
+        return np.copy(self, order)
 
     def conj(self):
         return self
 
     conjugate = conj
 
-    def reshape(self, *shape, order: Any = "C"):
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
+    def reshape(self, *shape, order: Any = "C", **kwargs):
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order, **kwargs)
 
     def transpose(self, *axes):
         return np.transpose(self, axes[0] if len(axes) == 1 else axes or None)
@@ -288,77 +288,82 @@ class Tensor(Variable):
     def repeat(self, repeats, axis=None):
         return np.repeat(self, repeats, axis=axis)
 
-    def take(self, indices, axis=None, mode: Any = "raise"):
-        return np.take(self, indices, axis=axis, mode=mode)
+    def take(self, indices, axis=None, out=None, mode: Any = "raise"):
+        return np.take(self, indices, axis, out, mode)
 
-    def compress(self, condition, axis=None):
-        return np.compress(condition, self, axis=axis)
+    def compress(self, condition, axis=None, out=None):
+        return np.compress(condition, self, axis, out)
 
     def diagonal(self, offset=0, axis1=0, axis2=1):
         return np.diagonal(self, offset, axis1, axis2)
 
-    def trace(self, offset=0, axis1=0, axis2=1):
-        return np.trace(self, offset, axis1, axis2)
+    def trace(self, offset=0, axis1=0, axis2=1, dtype=None, out=None):
+        return np.trace(self, offset, axis1, axis2, dtype, out)
 
-    def dot(self, other):
-        return np.dot(self, other)
+    def dot(self, b, out=None):
+        return np.dot(self, b, out)
 
-    def clip(self, min=None, max=None):
-        return np.clip(self, min, max)
+    def clip(self, min=None, max=None, out=None):
+        return np.clip(self, min, max, out)
 
-    def round(self, decimals=0):
-        return np.round(self, decimals)
+    def round(self, decimals=0, out=None):
+        return np.round(self, decimals, out)
 
-    def sum(self, axis=None, keepdims=False, **kwargs):
-        return np.sum(self, axis=axis, keepdims=keepdims, **kwargs)
+    def sum(self, axis=None, dtype=None, out=None, keepdims=False, **kwargs):
+        return np.sum(self, axis, dtype, out, keepdims, **kwargs)
 
-    def mean(self, axis=None, keepdims=False, **kwargs):
-        return np.mean(self, axis=axis, keepdims=keepdims, **kwargs)
+    def mean(self, axis=None, dtype=None, out=None, keepdims=False, **kwargs):
+        return np.mean(self, axis, dtype, out, keepdims, **kwargs)
 
-    def prod(self, axis=None, keepdims=False, **kwargs):
-        return np.prod(self, axis=axis, keepdims=keepdims, **kwargs)
+    def prod(self, axis=None, dtype=None, out=None, keepdims=False, **kwargs):
+        return np.prod(self, axis, dtype, out, keepdims, **kwargs)
 
-    def max(self, axis=None, keepdims=False, **kwargs):
-        return np.max(self, axis=axis, keepdims=keepdims, **kwargs)
+    def max(self, axis=None, out=None, keepdims=False, **kwargs):
+        return np.max(self, axis, out, keepdims, **kwargs)
 
-    def min(self, axis=None, keepdims=False, **kwargs):
-        return np.min(self, axis=axis, keepdims=keepdims, **kwargs)
+    def min(self, axis=None, out=None, keepdims=False, **kwargs):
+        return np.min(self, axis, out, keepdims, **kwargs)
 
-    def var(self, axis=None, ddof=0, keepdims=False, **kwargs):
-        return np.var(self, axis=axis, ddof=ddof, keepdims=keepdims, **kwargs)
+    def var(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **kwargs):
+        return np.var(self, axis, dtype, out, ddof, keepdims, **kwargs)
 
-    def std(self, axis=None, ddof=0, keepdims=False, **kwargs):
-        return np.std(self, axis=axis, ddof=ddof, keepdims=keepdims, **kwargs)
+    def std(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **kwargs):
+        return np.std(self, axis, dtype, out, ddof, keepdims, **kwargs)
 
-    def cumsum(self, axis=None):
-        return np.cumsum(self, axis=axis)
+    def cumsum(self, axis=None, dtype=None, out=None):
+        return np.cumsum(self, axis, dtype, out)
 
-    def cumprod(self, axis=None):
-        return np.cumprod(self, axis=axis)
+    def cumprod(self, axis=None, dtype=None, out=None):
+        return np.cumprod(self, axis, dtype, out)
 
-    def argmax(self, axis=None, keepdims=False):
-        return np.argmax(self.value, axis=axis, keepdims=keepdims)
+    def searchsorted(self, v, side: Any = "left", sorter=None):
+        return np.searchsorted(self, v, side, sorter)
 
-    def argmin(self, axis=None, keepdims=False):
-        return np.argmin(self.value, axis=axis, keepdims=keepdims)
+    # Places and truth values have no gradient: arrays.
+    def argmax(self, *args, **kwargs):
+        return self.value.argmax(*args, **kwargs)
 
-    def argsort(self, axis=-1, kind=None):
-        return np.argsort(self.value, axis=axis, kind=kind)
+    def argmin(self, *args, **kwargs):
+        return self.value.argmin(*args, **kwargs)
 
-    def argpartition(self, kth, axis=-1):
-        return np.argpartition(self.value, kth, axis=axis)
+    def argsort(self, *args, **kwargs):
+        return self.value.argsort(*args, **kwargs)
 
-    def searchsorted(self, v, side: Any = "left"):
-        return np.searchsorted(self, v, side=side)
+    def argpartition(self, *args, **kwargs):
+        return self.value.argpartition(*args, **kwargs)
 
     def nonzero(self):
         return self.value.nonzero()
 
-    def all(self, axis=None, keepdims=False):
-        return np.all(self.value, axis=axis, keepdims=keepdims)
+    def all(self, *args, **kwargs):
+        return self.value.all(*args, **kwargs)
 
-    def any(self, axis=None, keepdims=False):
-        return np.any(self.value, axis=axis, keepdims=keepdims)
+    def any(self, *args, **kwargs):
+        return self.value.any(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Never:
+        known = f"; its array has one: t.value.{name}" if hasattr(np.ndarray, name) and not name.startswith("__") else ""
+        raise AttributeError(f"a Tensor has no attribute {name!r}{known}")
 
     # --- gradients, for readers from PyTorch ---------------------------------------------
 

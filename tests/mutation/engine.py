@@ -4,11 +4,15 @@ A row is (function, what is wrong afterwards, old text, new text); the old text 
 The tests that must kill the rows of a family are named beside them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import CodeType, FunctionType
 
+from tests.mutation import suite
 from tests.mutation.outcome import Mutant
+from tests.mutation.rules import check_op, samples_of
 from tests.mutation.source import edited, replaced
-from tests.mutation.suite import run_all
 from tinygrad_notes import core, transforms, tree
 from tinygrad_notes import registry as registry_module
 from tinygrad_notes.fused import attention
@@ -60,7 +64,6 @@ ENGINE = [
     (core.path_between, "no order", "found.sort(key=attrgetter(\"order\"))", "pass"),
     (core.path_between, "order reversed", "attrgetter(\"order\"))", "attrgetter(\"order\"), reverse=True)"),
     (core.path_between, "nodes off the path", "if not on_path.isdisjoint(node.parents):", "if True:"),
-    (core.path_between, "the oldest of the targets left out", "parent.order >= oldest", "parent.order > oldest"),
     (core.path_between, "the newest target bounds the search", "oldest = min(", "oldest = max("),
     (core.path_between, "nodes seen again", "seen.add(parent)\n", "pass\n"),
     (core.Leaf.touch, "a change is not recorded", "self.version = Leaf.last_touch = tick()", "self.version = tick()"),
@@ -151,7 +154,7 @@ TRANSFORMS = [
     (transforms.generators_in, "closures not searched", "[*cells, *named, ", "[*named, "),
     (transforms.generators_in, "globals not searched", "[*cells, *named, ", "[*cells, "),
     (transforms.generators_in, "defaults not searched", ", x.__defaults__, x.__kwdefaults__]", "]"),
-    (transforms.generators_in, "attributes not searched", "stack += [vars(x), type(x).__call__]", "stack += [type(x).__call__]"),
+    (transforms.generators_in, "attributes not searched", "stack += [vars(x), *(", "stack += [*("),
     (transforms.generators_in, "partial not searched", "stack += (x.func, x.args, x.keywords)", "pass"),
     (transforms.generators_in, "methods not searched", "stack += (x.__self__, x.__func__)", "pass"),
     (transforms.generators_in, "lists not searched", "isinstance(x, list | tuple | set)", "isinstance(x, tuple | set)"),
@@ -169,7 +172,7 @@ KERNELS = [
     (attention.forward, "epsilon in the denominator", "np.divide(o, l, out=o, where=seen)", "np.divide(o, l + 1e-6, out=o, where=seen)"),
     (attention.forward, "no normalisation", "np.divide(o, l, out=o, where=seen)", "pass"),
     (attention.forward, "drop the partial block", "for b in blocks(last - first, size[1])", "for b in blocks(max(size[1], (last - first) // size[1] * size[1]), size[1])"),
-    (attention.forward, "rows without keys have weights", "np.where(seen, m, np.inf)", "np.where(seen, m, 0)"),
+    (attention.forward, "rows without keys have weights", "np.where(seen, m, np.inf)", "m"),
     (attention.forward, "L without log l", " + np.log(np.where(seen, l, 1))", ""),
     (attention.forward, "no scale", "q[n, :, i] * scale", "q[n, :, i]"),
     (attention.forward, "y is not saved, but o", "return y, (y, L)", "return y, (y + 1e-6, L)"),
@@ -310,7 +313,6 @@ SAVING = [
     (arrays._write_atomically, "errors of the folder ignored", "_sync_folder(folder)\n        except OSError as error:\n            raise", "_sync_folder(folder)\n        except OSError as error:\n            return\n            raise"),
     (arrays.read, "the checksum is not verified", "metadata.get(CHECKSUM) != found", "False"),
     (arrays.read, "the version is not verified", "metadata.get(FORMAT) != VERSION or", ""),
-    (arrays.read, "a file that was cut unnoticed", "if len(content) != size:", "if False:"),
     (arrays.read, "any kind of file", "not stat.S_ISREG(os.stat(file).st_mode)", "False"),
     (arrays.read, "deep nesting", "except RecursionError:", "except KeyError:"),
     (arrays._checksum, "names not in the checksum", "[name, np.dtype(content[name][0]).str", "[np.dtype(content[name][0]).str"),
@@ -346,23 +348,55 @@ SAVING = [
     (checkpoints._matching_generators, "generators left over", "states.keys() - matching.keys()", "set()"),
 ]  # fmt: skip
 
-# The quickest first. The suites of a family end at the first test that fails.
+# The quickest first; a mutant dies at the first test that fails. REGISTRY stands for the checks of all ops.
+REGISTRY = "the checks of the registry"
 FAMILIES = {
-    "engine": (ENGINE, ["tests.test_transforms", "tests.test_engine", "tests.ops.test_indexing", "tests.test_smoke", "tests.test_check"]),
-    "ops": (OPS, ["tests.test_transforms", "tests.test_engine", "tests.ops.test_classified", "tests.ops.test_structure", "tests.ops.test_shaping",
-                  "tests.ops.test_windows", "tests.functional.test_attention", "tests.fused.test_attention"]),
-    "transforms": (TRANSFORMS, ["tests.test_transforms", "tests.nn.test_layers", "tests.test_engine"]),
+    "engine": (ENGINE, ["tests.test_transforms", "tests.test_engine", "tests.test_corners", REGISTRY, "tests.ops.test_indexing",
+                        "tests.test_state_machine"]),
+    "ops": (OPS, ["tests.test_transforms", "tests.test_engine", "tests.test_corners", REGISTRY, "tests.ops.test_classified"]),
+    "transforms": (TRANSFORMS, ["tests.test_transforms", "tests.test_corners", "tests.nn.test_layers", "tests.test_engine"]),
     "kernels": (KERNELS, ["tests.fused.test_attention"]),
     "optim": (OPTIMIZERS, ["tests.test_optim", "tests.test_tree"]),
-    "saving": (SAVING, ["tests.test_saving"]),
+    "saving": (SAVING, ["tests.test_saving", "tests.test_corners"]),
 }  # fmt: skip
 
 
-def all_mutants(family: str) -> Iterator[Mutant]:
+def of_family(family: str) -> Iterator[Mutant]:
     for function, mutator, old, new in FAMILIES[family][0]:
         code = edited(function, old, new)
-        yield Mutant(family, function, mutator, f"{old[:60]} -> {new[:60]}", lambda function=function, code=code: replaced(function, code))
+        where = " ".join(f"{old} -> {new}".split())
+        yield Mutant(family, function, mutator, where, partial(without_plans, function, code))
 
 
-def killer(family: str):
-    return lambda: run_all(FAMILIES[family][1])
+@contextmanager
+def without_plans(function: FunctionType, code: CodeType) -> Iterator[None]:
+    """`function` runs `code`, and no op remembers what it planned before."""
+    ops = [item for item in (*registry_module.registry, registry_module.IDENTITY) if isinstance(item, Op)]
+    for item in ops:
+        item.plans.clear()
+    try:
+        with replaced(function, code):
+            yield
+    finally:
+        for item in ops:
+            item.plans.clear()
+
+
+def check_registry() -> None:
+    """The checks of tests/ops/test_registry.py on each op with many inputs or outputs, and on the first case of all others."""
+    for item in list(registry_module.registry):
+        samples = samples_of(item)
+        check_op(item, samples if any(len(s.varied) > 1 for s in samples) else samples[:1])
+
+
+def killers(family: str) -> list[Callable[[], None]]:
+    """The tests of a family, each of which has passed when this returns."""
+    found = []
+    for name in FAMILIES[family][1]:
+        if name == REGISTRY:
+            check_registry()
+            found.append(check_registry)
+        else:
+            suite.tests_in(name)
+            found.append(partial(suite.run_all, [name]))
+    return found

@@ -15,10 +15,11 @@ class Mutant:
     """One wrong change. Inside `install()` the code is wrong; after it, right again."""
 
     family: str
-    item: Any  # what is mutated: an op, a function
+    item: Any  # what is mutated: an op, a function; of a rule that several ops share, the first of them
     mutator: str
     where: str
     install: Callable[[], AbstractContextManager]
+    shared: tuple = ()  # all ops that a change of one source changes
     seen: set[str] = field(default_factory=set)  # "ran" and "changed", where the mutant tells what it did
 
     @property

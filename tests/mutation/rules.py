@@ -7,11 +7,12 @@ a rule with one small change in its source (source.changes). A kernel's backward
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from tests.mutation import source
+from tests.mutation import source, suite
 from tests.mutation.outcome import Mutant
 from tests.ops import test_registry
 from tests.ops.samples import sample
@@ -220,11 +221,15 @@ def replacing(op: Op, i: int, new: Callable, reads: list[set] | None = None) -> 
     return lambda: with_rules(op, rules, reads)
 
 
-def of_op(op: Op) -> Iterator[Mutant]:
+OTHERS = ["mutate the cotangent", "saved input <-> output", "swap inputs", "swap parents"]
+
+
+def of_op(op: Op, sources: bool = True) -> Iterator[Mutant]:
     for i, rule in enumerate(op.rules):
         if rule is not None:
             yield from wrapped_rules(op, i, rule)
-            yield from changed_rules(op, i, rule)
+            if sources:
+                yield from changed_rules(op, i, rule)
     if op.into is not None:
         yield from changed_into(op, op.into)
 
@@ -234,7 +239,7 @@ def wrapped_rules(op: Op, i: int, rule: Callable) -> Iterator[Mutant]:
 
     def mutant(mutator, wrap, reads=None, where=f"rule {i + 1}"):
         seen: set[str] = set()
-        return Mutant("rule", op, mutator, where, replacing(op, i, wrap(seen), reads), seen)
+        return Mutant("rule", op, mutator, where, replacing(op, i, wrap(seen), reads), seen=seen)
 
     for member in (0, -1) if op.joint else (None,):
         where = f"rule {i + 1}" if member is None else f"member {member}"
@@ -267,22 +272,42 @@ def changed_into(op: Op, into: Callable) -> Iterator[Mutant]:
         yield Mutant("source", op, mutator, f"into, {what}", lambda tree=tree: with_attribute(op, "into", source.remade(into, tree)))
 
 
-def changed_rules(op: Op, i: int, rule) -> Iterator[Mutant]:
-    """The rule with one small change of its source; what it reads is found anew, as when the source is edited."""
-    names = [p for p in rule.__code__.co_varnames[1 : 2 + max(1, op.arity)]]
-    declared = reading(op)
-    by_code = {k: name for k, name in zip(["y", *range(max(1, op.arity))], names)}
-    derived = declared[i] == {k for k, name in by_code.items() if name in reads_of(rule)}
+def sharing(rule: Callable) -> list[tuple[Op, int]]:
+    """(op, number of the rule) of every rule that has this source."""
+    ops = [op for op in registry if isinstance(op, Op)]
+    return [(op, i) for op in ops for i, r in enumerate(op.rules) if r is not None and r.__code__ is rule.__code__]
+
+
+def changed_rules(op: Op, i: int, rule: Callable) -> Iterator[Mutant]:
+    """The rule with one small change of its source, in every op that has it; what it reads is found anew, as after an edit."""
+    places = sharing(rule)
+    if places[0] != (op, i):
+        return
     for mutator, what, tree in source.mutants_of(rule):
 
+        @contextmanager
         def install(tree=tree):
-            new = source.remade(rule, tree)
-            reads = [*declared]
-            if derived:
-                reads[i] = {k for k, name in by_code.items() if name in reads_of(new)}
-            return replacing(op, i, new, reads)()
+            with ExitStack() as stack:
+                for other, j in places:
+                    new = source.remade(other.rules[j], tree)
+                    stack.enter_context(replacing(other, j, new, reads_after(other, j, new))())
+                yield
 
-        yield Mutant("source", op, mutator, f"rule {i + 1}, {what}", install)
+        yield Mutant("source", op, mutator, f"rule {i + 1}, {what}", install, shared=tuple(dict.fromkeys(other for other, _ in places)))
+
+
+def reads_after(op: Op, i: int, new: Callable) -> list[set]:
+    """What the rules read when rule i is `new`: found in its code, unless the op says what they read (`reads=`)."""
+    keys = ["y", *range(max(1, op.arity))]
+
+    def derived(rule):
+        names = rule.__code__.co_varnames[1 : 1 + len(keys)]
+        return {key for key, name in zip(keys, names) if name in reads_of(rule)}
+
+    declared = reading(op)
+    if declared[i] == derived(op.rules[i]):
+        declared[i] = derived(new)
+    return declared
 
 
 def of_kernel(kernel: Fused) -> Iterator[Mutant]:
@@ -292,7 +317,7 @@ def of_kernel(kernel: Fused) -> Iterator[Mutant]:
     def mutant(mutator, wrap, where):
         seen: set[str] = set()
         new = wrap(seen)
-        return Mutant("rule", kernel, mutator, where, lambda: with_attribute(kernel, "backward", new), seen)
+        return Mutant("rule", kernel, mutator, where, lambda: with_attribute(kernel, "backward", new), seen=seen)
 
     for member in range(backward.__code__.co_argcount - 2):
         for mutator, f in {**ARITHMETIC, **MEMORY, **INPUTS, "upcast to float64": WIDTHS["upcast to float64"]}.items():
@@ -302,9 +327,10 @@ def of_kernel(kernel: Fused) -> Iterator[Mutant]:
     yield mutant("mutate the cotangent", lambda seen: mutates_the_cotangent(backward), "backward")
 
 
-def of_item(item: Any) -> Iterator[Mutant]:
+def of_item(item: Any, sources: bool = True) -> Iterator[Mutant]:
+    """The mutants of an item: of its rules in wrappers, and of their sources."""
     if isinstance(item, Op):
-        return of_op(item)
+        return of_op(item, sources)
     return of_kernel(item) if isinstance(item, Fused) else iter(())
 
 
@@ -318,42 +344,47 @@ def all_mutants() -> Iterator[Mutant]:
 
 def check_op(item: Any, samples: list | None = None) -> None:
     """Every check of tests/ops/test_registry.py on every case of an op: raises what the first failure raises."""
-    for s in samples or samples_of(item):
-        for check in test_registry.CHECKS:
-            check(s)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for s in samples or samples_of(item):
+            for check in test_registry.CHECKS:
+                check(s)
 
 
+@cache
 def samples_of(item: Any) -> list:
     # Small ones first: most mutants die at once.
     return sorted((sample(item, case) for case in item.cases), key=lambda s: sum(x.size for x in s.inputs))
 
 
-def killer(item: Any) -> Callable[[], None]:
-    samples = samples_of(item)
-
-    def kill():
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            check_op(item, samples)
-
-    return kill
+@cache
+def passes(item: Any) -> bool:
+    """Whether an item passes its checks as it stands; raises if it does not."""
+    check_op(item)
+    return True
 
 
-# --- second line: the tests of the op's own file -----------------------------------------------------
+def killers(mutant: Mutant) -> list[Callable[[], None]]:
+    """What must kill a mutant: the checks of the registry, then the tests of the file it stands in. All have passed before."""
+    items = mutant.shared or (mutant.item,)
+    for item in items:
+        passes(item)
+    modules = list(dict.fromkeys(name for item in items for name in modules_for(item)))
+    for name in modules:
+        suite.tests_in(name)
+    return [*(partial(check_op, item) for item in items), partial(suite.run_all, modules)]
 
 
+# Tests of what several files share, by the file that a rule stands in. The checks of the registry come first.
+TRIED_IN = {
+    "contractions": ["products"], "decompositions": ["linalg"], "norms": ["linalg"], "ordering": ["windows", "reductions"],
+    "joining": ["shaping"], "padding": ["windows"], "polynomials": ["windows"], "gamma": ["special"], "covariance": ["products"],
+}  # fmt: skip
 
 
 def modules_for(item: Any) -> list[str]:
     """The test modules that try the file in which an op is defined."""
     function = next(filter(None, item.rules)) if isinstance(item, Op) else item.backward
     file = Path(function.__code__.co_filename)
-    beside = ["elementwise"] if file.parent.name == "functional" else OTHERS.get(file.stem, [])
-    names = [f"tests.{file.parent.name}.test_{stem}" for stem in [file.stem]] + [f"tests.ops.test_{stem}" for stem in beside]
+    names = [f"tests.{file.parent.name}.test_{file.stem}"] + [f"tests.ops.test_{stem}" for stem in TRIED_IN.get(file.stem, [])]
     return [name for name in names if importlib.util.find_spec(name)]
-
-
-OTHERS = {  # tests of what several files of ops/ share
-    "contractions": ["products"], "decompositions": ["linalg"], "norms": ["linalg"], "ordering": ["reductions", "shaping"],
-    "joining": ["shaping"], "padding": ["windows"], "polynomials": ["windows"], "gamma": ["special"], "covariance": ["products"],
-}  # fmt: skip

@@ -265,7 +265,7 @@ def elementwise():
     return [
         item
         for item in registry
-        if isinstance(item.function, np.ufunc) and item.function.signature is None and item.function in vars(np).values()
+        if isinstance(getattr(item, "function", None), np.ufunc) and item.function.signature is None and item.function in vars(np).values()
     ]
 
 

@@ -15,6 +15,7 @@ from tinygrad_notes.ops import (  # noqa: F401  (importing registers)
     products,
     reductions,
     refused,
+    selection,
     shaping,
     windows,
 )

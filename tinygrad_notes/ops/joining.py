@@ -116,6 +116,8 @@ compose(
     lambda ary, indices_or_sections: np.split(ary, indices_or_sections, min(1, ary.ndim - 1)),
     cases=[((6,), 2), ((2, 6), [1, 4])],
 )
+
+
 def vsplit(ary, indices_or_sections):
     if ary.ndim < 2:
         raise ValueError(f"np.vsplit: the array has {ary.ndim} dimensions, expected 2 or more; see np.split")
@@ -142,7 +144,15 @@ def repeat_rule(g, y, a, *, repeats, axis=None):
 op(
     np.repeat,
     repeat_rule,
-    cases=[((2, 3), 2), ((2, 3), {"repeats": 3, "axis": 1}), ((2, 3), [1, 0, 2], -1), ((3,), 0), ((2, 2), [0, 1, 2, 3]), ((), 3), ((), 3, 0)],
+    cases=[
+        ((2, 3), 2),
+        ((2, 3), {"repeats": 3, "axis": 1}),
+        ((2, 3), [1, 0, 2], -1),
+        ((3,), 0),
+        ((2, 2), [0, 1, 2, 3]),
+        ((), 3),
+        ((), 3, 0),
+    ],
 )
 
 

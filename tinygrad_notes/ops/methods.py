@@ -6,6 +6,7 @@ from functools import partial
 
 from tinygrad_notes.binding import label
 from tinygrad_notes.core import table
+from tinygrad_notes.ops import selection  # noqa: F401  (its ufuncs have methods too)
 from tinygrad_notes.ops.elementwise import log_of_whole, nonzero
 from tinygrad_notes.ops.indexing import scatter_add
 from tinygrad_notes.registry import call_plain, compose, constants, op, plain, registry
@@ -94,7 +95,9 @@ def fold(ufunc, x, axis=0, keepdims=False, initial=None, where=True):
 
     start = ufunc.identity if initial is None and (where is not True or not x.size) else initial
     if start is None and (where is not True or not x.size):
-        raise ValueError(f"np.{ufunc.__name__}.reduce: nothing to begin with (x {x.shape}), and this function has no neutral element; pass initial=")
+        raise ValueError(
+            f"np.{ufunc.__name__}.reduce: nothing to begin with (x {x.shape}), and this function has no neutral element; pass initial="
+        )
     kept = itertools.repeat(True) if where is True else terms(np.broadcast_to(where, x.shape))
     y = None if start is None else np.full(shape, start, x.dtype)
     for term, keep in zip(terms(x), kept):

@@ -108,7 +108,11 @@ compose(np.polysub, lambda a1, a2: polyadd(a1, -np.atleast_1d(a2)), cases=[((3,)
 compose(np.polymul, polymul, cases=[((3,), (2,)), (np.array([0.0, 0.0, 2.0, 1.0]), (2,))])
 compose(np.polydiv, polydiv, cases=[((5,), (3,)), ((3,), (3,)), ((2,), (3,)), ((3,), (1,))], domain=(0.5, 2.0))
 compose(np.poly, poly, cases=[((3,),), ((1,),)])
-compose(np.polyfit, polyfit, cases=[((5,), (5,), 2), ((4,), (4, 2), 1), ((5,), (5,), 1, {"w": np.array([1.0, 2.0, 1.0, 0.5, 1.0])}), (np.arange(4), (4,), 2)])
+compose(
+    np.polyfit,
+    polyfit,
+    cases=[((5,), (5,), 2), ((4,), (4, 2), 1), ((5,), (5,), 1, {"w": np.array([1.0, 2.0, 1.0, 0.5, 1.0])}), (np.arange(4), (4,), 2)],
+)
 compose(np.vander, vander, cases=[((3,),), ((3,), 2), ((3,), {"N": 4, "increasing": True}), ((3,), 1)])
 
 # --- numpy.polynomial's two functions that ask for a rule (NumPy 2.4): coefficients from the lowest power up ---

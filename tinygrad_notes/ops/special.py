@@ -273,6 +273,6 @@ refuse(
     ),
 )
 
-for item in registry:
-    if item.function in vars(sp).values() and isinstance(item.function, np.ufunc):
-        add_methods(item.function)
+for function in [getattr(item, "function", None) for item in registry]:  # a kernel has none
+    if isinstance(function, np.ufunc) and function in vars(sp).values():
+        add_methods(function)

@@ -1,0 +1,235 @@
+"""Corners of the engine, the transforms and saving that only a wrong engine shows: each kills a mutant of tests/mutation/engine.py."""
+
+import os
+
+from tinygrad_notes import Tensor, gradients
+from tinygrad_notes.binding import Shape
+from tinygrad_notes.core import tick
+from tinygrad_notes.registry import Composition, Op
+from tinygrad_notes.transforms import captured, checkpoint, custom_vjp, grad, tensors, vjp
+
+import numpy as np
+import pytest
+
+X = np.array([1.0, 2.0, 3.0])
+V = np.array([0.5, -1.0, 2.0])
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a, b, strict=True)
+
+
+# --- members of a multiple output ----------------------------------------------------------------
+
+
+def test_an_unused_member_of_a_multiple_output_has_a_zero_cotangent_of_its_dtype():
+    seen = []
+
+    def rule(g, y, x):
+        seen.append([m.copy() for m in g])
+        return np.concatenate(g)
+
+    halves = Op(lambda x: (x[:2], x[2:]), (rule,))
+    x = Tensor(np.arange(4, dtype=np.float32))
+    first, _ = halves(x)
+    same(gradients(np.sum(first * 3), x), np.array([3, 3, 0, 0], np.float32))
+    same(seen[0][1], np.zeros(2, np.float32))
+
+
+def test_a_member_that_the_rule_reads_counts_each_time():
+    """The second order of f(x) = (x^3, x) picks the first member again, from the rule that reads it."""
+    f = Op(lambda x: (x**3, x * 1), (lambda g, y, x: g[0] * 3 * y[0] / y[1] + g[1],))
+    x = Tensor(X)
+    first = gradients(np.sum(f(x)[0] * V), x, create_graph=True)
+    np.testing.assert_allclose(gradients(np.sum(first * X), x), 6 * X * V * X, rtol=1e-12)
+
+
+# --- whose memory a gradient is -------------------------------------------------------------------
+
+
+def test_indexing_adds_to_what_was_there():
+    x = Tensor(X)
+    part = x[:2]
+    same(gradients(np.sum(x * 3) + np.sum(part), x), np.array([4.0, 4.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [
+        (lambda x: x[np.array([0, 0, 1])] + x, V + np.array([V[0] + V[1], V[2], 0.0])),
+        (lambda x: x - x * x, V - V * 2 * X),
+        (lambda x: x * x + x, V + V * 2 * X),
+        (lambda x: x + x, 2 * V),
+    ],
+)
+def test_a_cotangent_stays_as_it_is(f, expected):
+    v = V.copy()
+    (g,) = vjp(f, X)[1](v)
+    same(g, expected)
+    same(v, V)
+    assert not np.shares_memory(g, v)
+
+
+TWICE = {
+    "one array": lambda h: (h, h),
+    "a view beside it": lambda h: (h, h[...]),
+    "a view before it": lambda h: (h[...], h),
+}
+
+
+@pytest.mark.parametrize("pair", TWICE.values(), ids=TWICE)
+def test_a_rule_may_return_one_array_twice(pair):
+    add = custom_vjp(lambda a, b: a + b, lambda g, y, a, b: pair(g * 1.0))
+    for used_again in (0, 1):
+        inputs = Tensor(X), Tensor(V)
+        before = inputs[used_again] * 3.0  # older than the sum, so that its gradient comes after
+        expected = [np.ones(3), np.ones(3)]
+        expected[used_again] = np.full(3, 4.0)
+        for g, e in zip(gradients(np.sum(add(*inputs)) + np.sum(before), list(inputs)), expected):
+            same(g, e)
+
+
+def test_a_rule_may_return_a_cotangent_of_a_multiple_output():
+    both = Op(lambda a, b: (a * 1, b * 1), (lambda g, y, a, b: (g[0], g[1]),))
+
+    def f(a, b):
+        more = a * 3.0
+        first, second = both(a, b)
+        return first, second, more
+
+    v = [V.copy(), V + 1, V + 2]
+    ga, gb = vjp(f, X, X)[1](tuple(v))
+    same(ga, V + 3 * (V + 2))
+    same(gb, V + 1)
+    same(v[0], V)
+
+
+def test_arrays_and_tensors_add_up_in_a_higher_order():
+    x = Tensor(X)
+    loss = np.sum(x * x) + np.sum(x * 2.0)
+    g = gradients(loss, x, create_graph=True)
+    same(g.value, 2 * X + 2)
+    same(gradients(np.sum(g * V), x), 2 * V)
+
+
+# --- what a walk visits, and when it refuses --------------------------------------------------------
+
+
+def test_a_loss_among_the_params_is_not_passed():
+    x = Tensor(2.0)
+    y = x * x
+    gy, gx = gradients(y, [y, x])
+    assert (gy, gx) == (1.0, 0.0)
+
+
+def test_params_older_and_newer_than_what_lies_between():
+    a = Tensor(X)
+    h = a * 2.0
+    b = Tensor(V)
+    ga, gb = gradients(np.sum(h * b), [a, b])
+    same(ga, 2 * V)
+    same(gb, 2 * X)
+
+
+def test_a_graph_that_is_only_partly_stale_raises():
+    w = Tensor(X, name="w")
+    h = w * w
+    w.node.touch()
+    with pytest.raises(RuntimeError, match="stale graph: w"):
+        gradients(np.sum(h * 2.0), w)
+
+
+def test_unused_params_get_zeros_of_their_dtype_and_tensors_in_a_higher_order():
+    a, b = Tensor(X), Tensor(np.ones((2, 1), np.float32))
+    same(gradients(np.sum(a), b), np.zeros((2, 1), np.float32))
+    g = gradients(np.sum(a * a), b, create_graph=True)
+    assert isinstance(g, Tensor) and g.dtype == np.float32
+
+
+def test_a_constant_of_which_only_the_shape_is_read_is_not_kept():
+    tiled = Op(lambda a, b: a + b, (lambda g, y, a, b: g * b.ndim, lambda g, y, a, b: g))
+    assert isinstance(tiled(Tensor(X), V).node.saved[1], Shape)
+
+
+def test_a_composition_refuses_out():
+    double = Composition(lambda x: 2 * x, lambda x: x + x, [((3,),)], None)
+    with pytest.raises(TypeError, match="out= would overwrite"):
+        double(Tensor(X), out=np.empty(3))
+
+
+# --- transforms ---------------------------------------------------------------------------------------
+
+
+def test_vjp_of_a_result_that_stands_twice():
+    def f(x):
+        y = x * x
+        return y, y
+
+    same(vjp(f, X)[1]((V, V + 1))[0], 2 * X * (2 * V + 1))
+
+
+def test_vjp_pulls_many_times_and_differentiates_by_the_vector():
+    _, pull = vjp(lambda x: x * x, X)
+    for v in (V, V + 1):
+        same(pull(v)[0], 2 * X * v)
+    v = Tensor(V)
+    (g,) = pull(v)
+    assert isinstance(g, Tensor)
+    same(gradients(np.sum(g * X), v), 2 * X * X)
+
+
+def test_vjp_refuses_another_structure():
+    with pytest.raises(ValueError, match="1 vectors came for 2 arrays"):
+        vjp(lambda x: (x, x * x), X)[1]((V,))
+
+
+def test_grad_with_aux_gives_the_aux_alone():
+    g, aux = grad(lambda x: (np.sum(x * x), "aux"), has_aux=True)(X)
+    same(g, 2 * X)
+    assert aux == "aux"
+
+
+def test_captured_is_in_the_order_of_making():
+    parts = [Tensor(X) for _ in range(12)]
+    since = tick()
+    total = np.zeros(3)
+    for t in parts[::-1]:
+        total = t * total + t
+    assert captured(tensors([total]), since) == [t.node for t in parts]
+
+
+def test_a_replay_sets_the_generator_forward_again():
+    rng = np.random.default_rng(0)
+    x = Tensor(X)
+    loss = np.sum(checkpoint(lambda x: x * rng.normal(size=3))(x))
+    rng.normal(size=5)  # what comes between forward and backward
+    state = rng.bit_generator.state
+    gradients(loss, x)
+    assert rng.bit_generator.state == state
+
+
+# --- saving -------------------------------------------------------------------------------------------
+
+
+def test_a_write_may_take_less_than_it_is_given(tmp_path, monkeypatch):
+    pytest.importorskip("safetensors.numpy")
+    from tinygrad_notes.saving import load_arrays, save_arrays
+
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:50]))
+    save_arrays(tmp_path / "a", {"x": np.arange(100.0)})
+    monkeypatch.undo()
+    same(load_arrays(tmp_path / "a")["x"], np.arange(100.0))
+
+
+def test_another_dtype_of_the_same_width_is_noticed(tmp_path):
+    pytest.importorskip("safetensors.numpy")
+    from tinygrad_notes.saving import CheckpointError, load_arrays, save_arrays
+
+    path = tmp_path / "a"
+    save_arrays(path, {"x": np.ones(3, np.float32)})
+    content = path.read_bytes()
+    assert content.count(b'"F32"') == 1
+    path.write_bytes(content.replace(b'"F32"', b'"I32"'))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_arrays(path)

@@ -1,0 +1,113 @@
+"""The suite notices wrong code: a sample of the mutants that `make mutants` tries in full, and the machinery itself."""
+
+import zlib
+from itertools import islice
+
+from tests.mutation import engine, equivalent, rules, source
+from tests.mutation.outcome import Mutant, killed_by
+from tinygrad_notes import Tensor, core, gradients
+from tinygrad_notes.registry import Op, registry
+
+import numpy as np
+import pytest
+
+NOTHING = "nothing"
+
+
+def by_name(name):
+    return next(item for item in registry if isinstance(item, Op) and item.label == name)
+
+
+def thirds(mutant: Mutant) -> bool:
+    """Whether a mutant is in the sample: each mutator on a third of the rules, another third for each mutator."""
+    place = zlib.crc32(f"{mutant.label} {mutant.where}".encode()) + zlib.crc32(mutant.mutator.encode())
+    return place % 3 == 0
+
+
+# --- the machinery --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("item", [i for i in registry if isinstance(i, Op)][::15], ids=lambda item: item.label)
+def test_a_harmless_mutant_survives(item):
+    """The wrappers change nothing by themselves, nor does a rule that is made anew from its own source."""
+    for i, rule in enumerate(item.rules):
+        if rule is not None:
+            member = 0 if item.joint else None
+            for new in (rules.after(rule, lambda d, arrays: d, member, set()), rules.before(rule, lambda g: g, set())):
+                for reads in (None, rules.everything(item)):
+                    assert killed_by(Mutant(NOTHING, item, "", "", rules.replacing(item, i, new, reads)), lambda: rules.check_op(item)) is None
+            new = source.remade(rule, source.tree_of(rule))
+            harmless = Mutant(NOTHING, item, "", "", rules.replacing(item, i, new, rules.reads_after(item, i, new)))
+            assert killed_by(harmless, lambda: rules.check_op(item)) is None
+
+
+def test_a_planted_wrong_rule_is_killed_and_put_right_again():
+    item = by_name("np.multiply")
+    right = item.rules
+    wrong = Mutant("planted", item, "", "", rules.replacing(item, 0, lambda g, y, a, b: g * a, rules.everything(item)))
+    assert "GradientError" in killed_by(wrong, lambda: rules.check_op(item))
+    assert item.rules is right
+    rules.check_op(item)
+
+
+def test_a_mutant_that_only_forgets_what_it_reads_is_killed():
+    item = by_name("np.exp")
+    forgets = Mutant("planted", item, "", "", rules.replacing(item, 0, item.rules[0], [set()]))
+    assert killed_by(forgets, lambda: rules.check_op(item))
+
+
+def test_an_edit_must_be_found_once():
+    with pytest.raises(LookupError, match="stands in it 0 times"):
+        source.edited(core.unbroadcast, "not there", "")
+
+
+def test_an_edit_reaches_every_importer_and_ends():
+    code = source.edited(core.unbroadcast, "np.sum(", "np.mean(")
+    x = Tensor(np.ones((1, 3)))
+    with source.replaced(core.unbroadcast, code):
+        assert gradients(np.sum(x + np.ones((4, 3))), x)[0, 0] == 1
+    assert gradients(np.sum(x + np.ones((4, 3))), x)[0, 0] == 4
+
+
+def test_small_changes_of_a_source():
+    found = {(mutator, what.split(": ", 1)[1]) for mutator, what, _ in source.mutants_of(thirds)}
+    assert ("another number", "3 -> 4") in found
+    assert ("another comparison", "place % 3 == 0 -> place % 3 != 0") in found
+
+
+# --- the mutants ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mutator", [*rules.ARITHMETIC, *rules.WIDTHS, *rules.MEMORY, *rules.INPUTS, *rules.COTANGENTS, *rules.OTHERS])
+def test_wrong_rules_are_killed(mutator):
+    survivors = []
+    for item in registry:
+        for mutant in rules.of_item(item, sources=False):
+            if mutant.mutator == mutator and thirds(mutant) and not any(killed_by(mutant, kill) for kill in rules.killers(mutant)):
+                if mutant.applies and not equivalent.reason(mutant):
+                    survivors.append(str(mutant))
+    assert not survivors
+
+
+@pytest.mark.parametrize("family", ["transforms", "kernels", "optim"])
+def test_wrong_engines_are_killed(family):
+    killers = engine.killers(family)
+    assert not [str(mutant) for mutant in engine.of_family(family) if not any(killed_by(mutant, kill) for kill in killers)]
+
+
+# --- equivalent mutants --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", equivalent.EQUIVALENT, ids=lambda row: f"{row[0]} {row[1]}")
+def test_an_equivalent_mutant_gives_the_same_gradients_in_1000_draws(row):
+    label, mutator, text, _ = row
+    item = next(item for item in registry if item.label == label)
+    mutants = [m for m in rules.of_item(item) if m.mutator == mutator and text in m.where]
+    assert mutants, "no mutant is meant by this row"
+    for mutant in mutants:
+        for s in islice(equivalent.draws(item), 1000):
+            right = equivalent.outcome(s)
+            with mutant.install():
+                wrong = equivalent.outcome(s)
+            for a, b in zip(right, wrong):
+                np.testing.assert_array_equal(a, b, strict=True)
