@@ -1,8 +1,10 @@
 """Corners of the engine, the transforms and saving that only a wrong engine shows: each kills a mutant of tests/mutation/engine.py."""
 
 import os
+import warnings
 
 from tinygrad_notes import Tensor, gradients
+from tinygrad_notes import functional as F
 from tinygrad_notes.binding import Shape
 from tinygrad_notes.core import tick
 from tinygrad_notes.registry import Composition, Op
@@ -155,6 +157,54 @@ def test_a_composition_refuses_out():
     double = Composition(lambda x: 2 * x, lambda x: x + x, [((3,),)], None)
     with pytest.raises(TypeError, match="out= would overwrite"):
         double(Tensor(X), out=np.empty(3))
+
+
+# --- rules at ties, edges and on many axes ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extreme", [np.maximum, np.minimum, np.fmax, np.fmin])
+def test_a_tie_shares_any_cotangent(extreme):
+    x, y = Tensor(X), Tensor(X + np.array([0.0, 1.0, -1.0]))
+    gx, gy = gradients(np.sum(extreme(x, y) * V), [x, y])
+    assert (gx[0], gy[0]) == (V[0] / 2, V[0] / 2)
+    same(gx + gy, V)
+
+
+def test_clip_where_the_bounds_meet():
+    """The smaller of high and the larger of x and low: below, low wins over an equal high."""
+    low, high = Tensor(np.ones(3)), Tensor(np.ones(3))
+    g_low, g_high = gradients(np.sum(np.clip(np.array([0.0, 0.5, 2.0]), low, high) * V), [low, high])
+    same(g_low, np.array([V[0], V[1], 0.0]))
+    same(g_high, np.array([0.0, 0.0, V[2]]))
+
+
+def test_a_power_of_zero_by_its_exponent():
+    b = Tensor(np.array([0.0, 2.0]))
+    with np.errstate(all="ignore"):
+        same(gradients(np.sum(np.power(np.zeros(2), b)), b), np.array([-np.inf, 0.0]))
+
+
+def test_a_weighted_quantile_is_one_element():
+    x, weights = Tensor(np.array([3.0, 1.0, 2.0, 5.0])), np.array([1.0, 4.0, 1.0, 1.0])
+    y = np.quantile(x, 0.6, weights=weights, method="inverted_cdf")
+    same(gradients(y * 3.0, x), 3.0 * (x.value == y.value))
+    assert y.value == 2.0
+
+
+def test_a_mean_of_nothing_pulls_without_a_warning():
+    x, where = Tensor(np.ones((2, 2))), np.array([[True, True], [False, False]])
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        y = np.mean(x, axis=1, where=where)
+    same(gradients(y[0] + y[1], x), np.array([[0.5, 0.5], [0.0, 0.0]]))
+
+
+def test_max_pooling_shares_ties_and_gives_nothing_to_the_padding():
+    x = Tensor(np.zeros((1, 1, 2, 4)))  # as after relu: the padding must not win, whatever it holds
+    y = F.max_pool2d(x, (2, 2), stride=2, padding=1)
+    v = np.arange(1.0, 1 + y.size).reshape(y.shape)
+    g = gradients(np.sum(y * v), x)
+    assert g.sum() == v.sum()
+    same(g[0, 0, 0], np.array([v[0, 0, 0, 0], v[0, 0, 0, 1] / 2, v[0, 0, 0, 1] / 2, v[0, 0, 0, 2]]))
 
 
 # --- transforms ---------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import scipy
 
-PAGE = (ROOT / "docs" / "verification.md").read_text(encoding="utf-8")
+FILE = ROOT / "docs" / "verification.md"
+PAGE = FILE.read_text(encoding="utf-8") if FILE.exists() else ""  # missing only before the first `make figures`, which collects this file
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SUMMARY = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", PAGE.split("## ")[0], re.MULTILINE))
 STALE = "docs/verification.md is not current; run `make figures`"
@@ -41,7 +42,9 @@ def test_readme_quotes_the_page():
     """Numbers in README, such as `452 ops`, stand in the summary of the page."""
     for quoted, what in re.findall(r"(\d[\d,]*) (ops|cases|tests|mutants|crash points)\b", README):
         row = next(value for key, value in SUMMARY.items() if key.startswith(what))
-        assert quoted in re.findall(r"[\d,]+", row), f"README says {quoted} {what}, docs/verification.md {row}; run `make figures` and quote it"
+        assert quoted in re.findall(r"[\d,]+", row), (
+            f"README says {quoted} {what}, docs/verification.md {row}; run `make figures` and quote it"
+        )
 
 
 def test_every_claim_of_the_page_has_a_number():
@@ -63,12 +66,7 @@ def test_a_wrong_factor_is_noticed_and_taken_back(label):
     op = item(label)
     k = noticed.finest(op, 0)
     assert 20 < k < noticed.FINEST, "differences cannot see the last bits, nor miss the first ones"
-    samples = [noticed.sample(op, case) for case in op.cases]
-    assert notices_nothing(samples, op), "the rule stayed wrong"
-
-
-def notices_nothing(samples, op):
-    return not noticed.notices(samples, op, 0, 0.0)
+    assert not noticed.notices(op, 0, 0.0, noticed.checks(op)), "the rule stayed wrong"
 
 
 def test_the_error_of_attention_is_below_its_bound():

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-import tinygrad_notes.functional  # noqa: F401  (registers its ops)
-import tinygrad_notes.ops.special  # noqa: F401
+import tinygrad_notes.functional
+import tinygrad_notes.ops.special  # noqa: F401  (both register their ops)
 from tests.ops.samples import sample
-from tests.ops.test_registry import check_vjp
+from tests.ops.test_registry import BY_KEYWORD, check_vjp
+from tinygrad_notes.check import check_grads
 from tinygrad_notes.registry import Fused, Op, registry
 
 import numpy as np
@@ -40,24 +42,33 @@ def off_by(item: Any, i: int, factor: float) -> Iterator[None]:
         setattr(item, name, old)
 
 
-def notices(samples: list, item: Any, i: int, eps: float) -> bool:
-    """Whether the check by differences fails for one of the cases."""
+def checks(item: Any) -> list[Callable[[], None]]:
+    """The checks by differences that test_registry.py runs on an op: one for each case, one for inputs that only have a keyword."""
+    found = [partial(check_vjp, sample(item, case)) for case in item.cases]
+    if getattr(item, "function", None) in BY_KEYWORD:
+        f, *shapes = BY_KEYWORD[item.function]
+        rng = np.random.default_rng(0)
+        found.append(partial(check_grads, f, *(rng.uniform(-2, 2, shape) for shape in shapes)))
+    return found
+
+
+def notices(item: Any, i: int, eps: float, tried: list[Callable[[], None]]) -> bool:
+    """Whether one of the checks fails while rule i is off by a factor 1 + eps."""
     with off_by(item, i, 1 + eps), np.errstate(all="ignore"):
-        for s in samples:
+        for check in tried:
             try:
-                check_vjp(s)
+                check()
             except AssertionError:
                 return True
     return False
 
 
 def finest(item: Any, i: int) -> int:
-    """The largest k so that an error of 2^-k is noticed; 0 if none is."""
-    samples = [sample(item, case) for case in item.cases]
-    low, high = 0, FINEST + 1
+    """The largest k so that an error of 2^-k is noticed; -1 if not even a factor 2 is."""
+    tried, low, high = checks(item), -1, FINEST + 1
     while high - low > 1:
         k = (low + high) // 2
-        low, high = (k, high) if notices(samples, item, i, 2.0**-k) else (low, k)
+        low, high = (k, high) if notices(item, i, 2.0**-k, tried) else (low, k)
     return low
 
 
@@ -71,7 +82,7 @@ def rules() -> list[tuple[Any, int]]:
 
 
 def measure(n: int) -> list[tuple[float, str]]:
-    """(smallest relative error noticed, rule) for n rules, evenly chosen in the order of the registry; the smallest error first."""
+    """(smallest relative error noticed, rule) for n rules, evenly chosen in the order of the registry; the smallest first, 2 for none."""
     everything = rules()
     chosen = everything[:: max(1, len(everything) // n)]
     return sorted((2.0 ** -finest(item, i), f"{item.label}, input {i}" if isinstance(item, Op) else item.label) for item, i in chosen)

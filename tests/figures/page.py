@@ -73,7 +73,7 @@ def accuracy() -> str:
             row += ["", "", ""] if bound is None else [ulp(measured[0][i]), ulp(measured[1][i]), f"{bound:g}"]
         rows.append(row)
     head = ["function", "value, float32", "float64", "bound", "gradient, float32", "float64", "bound"]
-    return table(head, rows) + "\n" + "\n".join(f"{i}. {note[0].upper()}{note[1:]}." for i, note in enumerate(notes, 1)) + "\n"
+    return table(head, rows) + "\n" + "\n".join(f"{i}. {note}." for i, note in enumerate(notes, 1)) + "\n"
 
 
 def rank(found: list[tuple[float, str]], share: float) -> tuple[float, str]:
@@ -126,14 +126,16 @@ def page(with_mutants: bool = True) -> str:
         "exact result; for a function of a row, at the largest term of the row. The value of a NumPy function is NumPy's business.\n",
         accuracy(),
         "## The smallest error that is noticed\n",
-        f"Each of {len(errors)} rules was multiplied by 1 + 2^-k, and the largest k found at which the check by differences fails in one of its cases.\n",
+        f"Each of {len(errors)} rules was multiplied by 1 + 2^-k, and the largest k found at which the check by differences fails in one of its cases "
+        "(check_vjp of tests/ops/test_registry.py alone; the other checks are not needed for this).\n",
         smallest_errors(errors),
         "## Mutants\n",
         mutation(mutated) if mutated else "Not measured in this run.\n",
         "## Blocked attention\n",
         f"{DRAWS} draws of sizes up to 13, blocks, heads, masks, windows, offsets, documents and logits (normal, 300 times as large, ascending), in "
         f"float32 and float64, against a dense softmax in longdouble: the error of the output and of the gradients was at most {max(ratios):.1e} "
-        f"of the bound (median {statistics.median(ratios):.1e}), which is a worst case.\n",
+        f"of the bound that tests/fused/test_attention.py allows (median {statistics.median(ratios):.1e}). That bound covers the worst logits, "
+        "and is loose for tame ones; the table of ULP above is the sharper test there.\n",
         "## Crash points\n",
         f"A process that saves a checkpoint was killed with signal 9 before, within and after each of its calls to the system, {kills} times: "
         f"{loaded} times the old or the new checkpoint loads, whole. {limits} limits of file size, as a full disk, left the old file intact.\n",

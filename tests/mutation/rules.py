@@ -353,32 +353,50 @@ def check_op(item: Any, samples: list | None = None) -> None:
 
 @cache
 def samples_of(item: Any) -> list:
-    # Small ones first: most mutants die at once.
-    return sorted((sample(item, case) for case in item.cases), key=lambda s: sum(x.size for x in s.inputs))
+    """The cases of an item with their inputs, small ones first: most mutants die at once."""
+    samples = [sample(item, case) for case in item.cases]
+    if item_function := BY_KEYWORD.get(getattr(item, "function", None)):
+        samples.append(sample(*item_function))
+    return sorted(samples, key=lambda s: sum(x.size for x in s.inputs))
 
 
-@cache
+class ByKeyword:
+    """A call that gives an input by keyword, as a function of its arrays, for `sample`."""
+
+    domain = None
+
+    def __init__(self, function: Callable, call: Callable):
+        self.function, self.label = call, f"np.{function.__name__} by keyword"
+        self.name = self.label
+
+    def __call__(self, *args):
+        return self.function(*args)
+
+
+BY_KEYWORD = {f: (ByKeyword(f, call), tuple(shapes)) for f, (call, *shapes) in test_registry.BY_KEYWORD.items()}
+
+
 def passes(item: Any) -> bool:
-    """Whether an item passes its checks as it stands; raises if it does not."""
+    """Raises unless an item passes its checks as it stands: then a failure would say nothing about a mutant."""
     check_op(item)
     return True
 
 
-def killers(mutant: Mutant) -> list[Callable[[], None]]:
-    """What must kill a mutant: the checks of the registry, then the tests of the file it stands in. All have passed before."""
+def killers(mutant: Mutant) -> Iterator[Callable[[], None]]:
+    """What must kill a mutant: the checks of the registry, then the tests of the file it stands in."""
     items = mutant.shared or (mutant.item,)
-    for item in items:
-        passes(item)
+    yield from (partial(check_op, item) for item in items)
     modules = list(dict.fromkeys(name for item in items for name in modules_for(item)))
     for name in modules:
         suite.tests_in(name)
-    return [*(partial(check_op, item) for item in items), partial(suite.run_all, modules)]
+    yield partial(suite.run_all, modules)
 
 
 # Tests of what several files share, by the file that a rule stands in. The checks of the registry come first.
 TRIED_IN = {
     "contractions": ["products"], "decompositions": ["linalg"], "norms": ["linalg"], "ordering": ["windows", "reductions"],
     "joining": ["shaping"], "padding": ["windows"], "polynomials": ["windows"], "gamma": ["special"], "covariance": ["products"],
+    "selection": ["elementwise"],
 }  # fmt: skip
 
 
@@ -387,4 +405,4 @@ def modules_for(item: Any) -> list[str]:
     function = next(filter(None, item.rules)) if isinstance(item, Op) else item.backward
     file = Path(function.__code__.co_filename)
     names = [f"tests.{file.parent.name}.test_{file.stem}"] + [f"tests.ops.test_{stem}" for stem in TRIED_IN.get(file.stem, [])]
-    return [name for name in names if importlib.util.find_spec(name)]
+    return [name for name in [*names, "tests.test_corners"] if importlib.util.find_spec(name)]

@@ -26,7 +26,7 @@ class Tally:
         self.survivors: list[Mutant] = []
         self.without_effect = 0  # nothing to change in any case, e.g. no second axis to transpose
 
-    def take(self, mutants: Iterable[Mutant], killers: Callable[[Mutant], list[Callable[[], None]]]) -> None:
+    def take(self, mutants: Iterable[Mutant], killers: Callable[[Mutant], Iterable[Callable[[], None]]]) -> None:
         for mutant in mutants:
             if any(killed_by(mutant, kill) for kill in killers(mutant)):
                 self.killed[mutant.family, mutant.mutator] += 1
@@ -70,7 +70,10 @@ def main(families: list[str]) -> int:
             killers = engine.killers(family)
             tally.take(list(engine.of_family(family)), lambda mutant, killers=killers: killers)
     if not families or "rules" in families:
-        tally.take(list(rules.all_mutants()), rules.killers)
+        mutants = list(rules.all_mutants())  # all sources are read before the first runs
+        for item in {id(m.item): m.item for m in mutants}.values():
+            rules.passes(item)
+        tally.take(mutants, rules.killers)
     print(table(tally.killed, tally.total))
     print(f"{len(tally.equivalent)} equivalent, {tally.without_effect} without effect, {len(tally.survivors)} survived; {time.perf_counter() - begin:.0f} s")
     for test in suite.left_out:

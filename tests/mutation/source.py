@@ -77,8 +77,13 @@ def remade(function: FunctionType, node: ast.AST) -> FunctionType:
     """A new function with the tree `node` and the defaults, globals and closure of `function`."""
     code = compiled(function, node)
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
-    made = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, tuple(cells[n] for n in code.co_freevars))
+    scope = function.__globals__
+    if function.__name__ in code.co_names:  # it calls itself: the new one calls the new one
+        scope = dict(scope)
+    made = FunctionType(code, scope, function.__name__, function.__defaults__, tuple(cells[n] for n in code.co_freevars))
     made.__kwdefaults__ = function.__kwdefaults__
+    if scope is not function.__globals__:
+        scope[function.__name__] = made
     return made
 
 

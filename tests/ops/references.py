@@ -47,7 +47,7 @@ def reals(large, near=(), low=-math.inf, high=math.inf, least=-8):
         uniform = rng.uniform(max(-large, low), min(large, high), POINTS)
         magnitudes = rng.choice([-1.0, 1.0], POINTS) * 10 ** rng.uniform(least, math.log10(large), POINTS)
         close = [p + rng.choice([-1.0, 1.0], 12) * 10.0 ** -rng.uniform(1, 6, 12) for p in near]
-        x = np.concatenate([uniform, magnitudes, *close]).astype(np.float32).astype(float)
+        x = np.concatenate([uniform, magnitudes, *close])
         return x[(x > low) & (x < high) & (x != 0)]
 
     return draw
@@ -73,8 +73,7 @@ def close_pairs(large, apart=4.0):
 
     def draw(rng):
         a = reals(large)(rng)
-        b = (a + rng.uniform(-apart, apart, a.shape)).astype(np.float32).astype(float)
-        return [a, b]
+        return [a, a + rng.uniform(-apart, apart, a.shape)]
 
     return draw
 
@@ -104,7 +103,7 @@ def rows(*shapes, kinds=("normal",), low=None):
         if kind == "close":  # nearly equal members
             first = 1 + first * 1e-3
         arrays[0] = first if low is None else low + np.abs(first)
-        return [a.astype(np.float32).astype(float) for a in arrays]
+        return arrays
 
     return draw
 
@@ -207,14 +206,16 @@ def row(call, exact, draw, value, gradient, **rest):
     return Reference(call, exact, draw, (value, gradient), elementwise=False, **rest)
 
 
-SATURATED = "the rule reads the output y, and 1 - y keeps no digits where y rounds to 1: the gradient is right to the ULP of its largest value"
-DECIDED = "e^0 + a small rest rounds to 1: right to the ULP of 1 where one score wins by far, as everywhere"
-CENTRED = "the mean is rounded, and with it all differences from it: an error of |mean| / deviation ULP (up to 1,000 in the samples), as large as that of rounding the input"
-SQUARED = "the argument of the exponential, about x^2, is rounded: x^2 / 2 ULP or more (up to 144 in the samples)"
-POWERS = "b - 1 is rounded, which a^(b-1) multiplies by log(a): up to 18 |b| ULP"
-SUMMED = "a ULP of 1, the size of the terms, where their sum cancels"
-LOGITS = "a score of size |s| is rounded, and its exponential inherits |s| ULP (up to some thousands in the samples); of 1 where one score wins by far"
-LIMIT = "a ULP of 1 where one score wins by far and the slopes vanish"
+SATURATED = (
+    "The rule reads the output y, and 1 - y keeps no digits where y rounds to 1: the gradient is right to the ULP of its largest value"
+)
+DECIDED = "Where one score wins by far, e^0 + a small rest rounds to 1: right to the ULP of 1"
+CENTRED = "The mean is rounded, and with it all differences from it: up to 2 |mean| / deviation ULP (some thousand in the samples), as if the input had been rounded"
+SQUARED = "The argument of the exponential, about x^2, has rounding errors, which the result inherits: up to 2 x^2 ULP (288 in the samples)"
+POWERS = "The exponent b - 1 is rounded, which a^(b-1) multiplies by log(a): up to 18 |b| ULP in the samples"
+SUMMED = "In the ULP of 1, the size of the terms, where their sum cancels"
+LOGITS = "A score of size |s| is rounded, and its exponential inherits |s| ULP (hundreds in the samples); in the ULP of 1 where one score wins by far"
+LIMIT = "In the ULP of 1 where one score wins by far and the slopes vanish"
 SCORES = ("normal", "large", "shifted", "far", "decided", "close")
 SPREAD = ("normal", "small", "shifted", "close")
 
@@ -252,7 +253,14 @@ REFERENCES: dict[str, Reference] = {
     "np.arctanh": rule(np.arctanh, mp.atanh, line(1, near=(-1, 1), low=-1, high=1), 3),
     "np.deg2rad": rule(np.deg2rad, mp.radians, line(1e6), 1),
     "np.rad2deg": rule(np.rad2deg, mp.degrees, line(1e6), 1),
-    "np.sinc": rule(np.sinc, lambda x: mp.sinpi(x) / (mp.pi * x), line(4, near=(0.3,)), 8, floor=(0, 1), note="a ULP of 1 near the zeros of the slope, where it is a difference"),
+    "np.sinc": rule(
+        np.sinc,
+        lambda x: mp.sinpi(x) / (mp.pi * x),
+        line(4, near=(0.3,)),
+        8,
+        floor=(0, 1),
+        note="In the ULP of 1 near the zeros of the slope, where it is a difference",
+    ),
     "np.i0": rule(np.i0, lambda x: mp.besseli(0, x), line(80, near=(8,)), 48),
     # Activations
     "relu": own(F.relu, lambda x: max(x, mp.zero), line(1e6), 0.5, 0.5),
@@ -263,15 +271,17 @@ REFERENCES: dict[str, Reference] = {
     "log_sigmoid": own(F.log_sigmoid, lambda x: -mp.log1p(mp.exp(-x)), line(80), 2, 6),
     "silu": own(F.silu, lambda x: x * sigmoid(x), line(80), 3, 48),
     "swish": own(F.swish, lambda x, b: x * sigmoid(b * x), points(reals(8), reals(3)), 12, 48, floor=(0, 1), note=SATURATED),
-    "normal_cdf": own(F.normal_cdf, normal_cdf, line(12), 384, 96, note=SQUARED),
-    "gelu": own(F.gelu, lambda x: x * normal_cdf(x), line(12), 384, 96, note=SQUARED),
+    "normal_cdf": own(F.normal_cdf, normal_cdf, line(12), 288, 96, note=SQUARED),
+    "gelu": own(F.gelu, lambda x: x * normal_cdf(x), line(12), 288, 96, note=SQUARED),
     "gelu_tanh": own(F.gelu_tanh, gelu_tanh, line(9), 128, 192, note=SQUARED),
     # Scores to probabilities
     "softmax": row(F.softmax, softmax, rows((6,), kinds=SCORES), 6, 3, floor=(0, 1), note=LIMIT),
     "log_softmax": row(F.log_softmax, lambda x: LOG(softmax(x)), rows((6,), kinds=SCORES), 2, 2),
     "logsumexp": row(F.logsumexp, lambda x: LOG(EXP(x).sum(axis=-1)), rows((6,), kinds=SCORES), 1.5, 4),
     # Losses
-    "cross_entropy": row(lambda x: F.cross_entropy(x, TARGETS), cross_entropy, rows((1, 6), kinds=SCORES), 3, 3, floor=(1, 1), note=DECIDED),
+    "cross_entropy": row(
+        lambda x: F.cross_entropy(x, TARGETS), cross_entropy, rows((1, 6), kinds=SCORES), 3, 3, floor=(1, 1), note=DECIDED
+    ),
     "cross_entropy, smoothed": row(
         lambda x: F.cross_entropy(x, TARGETS, label_smoothing=0.125), lambda x: cross_entropy(x, 0.125), rows((1, 6), kinds=SCORES), 3, 32
     ),
@@ -302,7 +312,13 @@ REFERENCES: dict[str, Reference] = {
     ),
     "normalize": row(F.normalize, lambda x: x / length(x), rows((6,), kinds=(*SPREAD, "large")), 2, 4),
     "cosine_similarity": row(
-        F.cosine_similarity, lambda a, b: (a * b).sum(axis=-1) / (length(a) * length(b))[0], rows((6,), (6,), kinds=("normal", "large")), 4, 6, floor=(1, 0), note=SUMMED
+        F.cosine_similarity,
+        lambda a, b: (a * b).sum(axis=-1) / (length(a) * length(b))[0],
+        rows((6,), (6,), kinds=("normal", "large")),
+        4,
+        6,
+        floor=(1, 0),
+        note=SUMMED,
     ),
     "np.linalg.norm": row(np.linalg.norm, lambda x: SQRT((x * x).sum()), rows((6,), kinds=(*SPREAD, "large")), 1.5, 4),
     "np.linalg.norm, ord 3": row(
@@ -326,7 +342,11 @@ REFERENCES: dict[str, Reference] = {
     "np.quantile": row(lambda x: np.quantile(x, 0.3), lambda x: quantile(x, 0.3), rows((6,), kinds=SPREAD), None, 1.5),
     "np.interp": row(lambda x, fp: np.interp(x, XP.astype(x.dtype), fp), interp, rows((6,), (4,)), 4, 3),
     "np.logspace": row(
-        lambda a, b: np.logspace(a, b, 4), lambda a, b: np.array([mp.mpf(10) ** (a + (b - a) * i / 3) for i in range(4)], object), rows((), ()), 3, 6
+        lambda a, b: np.logspace(a, b, 4),
+        lambda a, b: np.array([mp.mpf(10) ** (a + (b - a) * i / 3) for i in range(4)], object),
+        rows((), ()),
+        3,
+        6,
     ),
     "np.geomspace": row(
         lambda a, b: np.geomspace(a, b * b + 1, 4),
@@ -347,7 +367,13 @@ REFERENCES: dict[str, Reference] = {
     ),
     # Attention
     "attention in blocks": row(
-        blocked(False), lambda q, k, v: attention(q, k, v, False), rows((4, 3), (5, 3), (5, 2), kinds=("normal", "large")), 12, 128, floor=(0, 1), note=LOGITS
+        blocked(False),
+        lambda q, k, v: attention(q, k, v, False),
+        rows((4, 3), (5, 3), (5, 2), kinds=("normal", "large")),
+        12,
+        128,
+        floor=(0, 1),
+        note=LOGITS,
     ),
     "attention in blocks, causal": row(blocked(True), lambda q, k, v: attention(q, k, v, True), rows((4, 3), (5, 3), (5, 2)), 6, 12),
 }

@@ -130,7 +130,7 @@ SIDES = st.sampled_from([0, 1, 1, 2])  # the smallest side of a shape: left to i
 # --- elementwise functions ---------------------------------------------------------------------
 
 ELEMENTWISE = [x for x in registry if isinstance(getattr(x, "function", None), np.ufunc) and x.function.signature is None]
-ELEMENTWISE = [x for x in ELEMENTWISE if isinstance(x, Op) and getattr(np, x.function.__name__, None) is not None]
+ELEMENTWISE = [x for x in ELEMENTWISE if isinstance(x, Op) and getattr(np, x.function.__name__, None) is x.function]
 
 
 @pytest.mark.parametrize("op", ELEMENTWISE, ids=lambda op: op.label)
@@ -180,7 +180,7 @@ def takes_axis(item):
     return callable(function) and not isinstance(function, np.ufunc) and {"axis", "keepdims"} <= set(signature(function).parameters)
 
 
-REDUCTIONS = [x for x in registry if takes_axis(x)]
+REDUCTIONS = [x for x in registry if takes_axis(x) and x.label.startswith("np.")]
 MORE = {"quantile": (0.3,), "nanquantile": (0.75,), "percentile": (30.0,), "nanpercentile": (50.0,)}
 # f(x + c) = f(x) + k c, so that the gradients of f by the elements of x sum to k.
 SHIFTS = dict.fromkeys("mean max amax min amin median quantile percentile average".split(), 1.0) | dict.fromkeys("var std ptp".split(), 0.0)

@@ -105,7 +105,7 @@ more(
     lambda g, y, mean, p, x: -g / sp.ndtri(p),
     lambda g, y, mean, p, x: -g * y / (sp.ndtri(p) * normal_density(sp.ndtri(p))),
     lambda g, y, mean, p, x: g / sp.ndtri(p),
-    cases=[((2, 3), (2, 3), (3,)), (1.5, (2, 1), (3,)), ((2,), 0.7, 2.5)],
+    cases=[((2, 3), (2, 3), (3,)), (1.5, (2, 1), (3,)), ((2,), 0.7, 2.5), ((3,), (3,), (3,))],
     domain=[(0.1, 0.9), (0.6, 0.85), (1.0, 2.0)],
 )
 

@@ -39,7 +39,7 @@ for function, rule in ((np.concatenate, concatenate_rule), (np.stack, stack_rule
         forward=lambda *xs, function=function, **params: function(xs, **params),
         reads=(),
         cases=[([(2, 3), (2, 3)],), ([(2, 3), (2, 3), (2, 3)], {"axis": -1}), ([(2, 3), (2, 3)], {"axis": 1})]
-        + [([(2, 3), (4, 3), (0, 3)],), ([(2, 3), (2, 1)], -1), ([(2, 3), ()], {"axis": None})] * (function is np.concatenate),
+        + [([(2, 3), (4, 3), (0, 3)],), ([(2, 3), (2, 1)], -1), ([(2, 3), ()], {"axis": None}), ([(2, 3), (4,), ()], {"axis": None})] * (function is np.concatenate),
     )
 
 
@@ -108,7 +108,7 @@ def split_rule(g, y, x, *, indices_or_sections, axis=0):
     return sum(scatter_add(part, index=place, shape=x.shape) for part, place in zip(g, places))
 
 
-SPLITS = [((6, 2), 3), ((6, 2), [1, 4]), ((6, 2), [4, 1, 9, -1]), ((2, 6), {"indices_or_sections": 2, "axis": -1})]
+SPLITS = [((6, 2), 3), ((6, 2), [1, 4]), ((6, 2), [4, 1, 9, -1]), ((2, 6), [4, 1], 1), ((2, 6), {"indices_or_sections": 2, "axis": -1})]
 op(np.split, split_rule, cases=SPLITS)
 op(np.array_split, split_rule, cases=[*SPLITS, ((5, 2), 3)])
 compose(
@@ -147,7 +147,9 @@ op(
     cases=[
         ((2, 3), 2),
         ((2, 3), {"repeats": 3, "axis": 1}),
+        ((2, 3), {"repeats": 2, "axis": 0}),
         ((2, 3), [1, 0, 2], -1),
+        ((2, 3), [1, 3], 0),
         ((3,), 0),
         ((2, 2), [0, 1, 2, 3]),
         ((), 3),

@@ -85,6 +85,7 @@ STARTS = [
     ((3, 4), {"axis": 1, "initial": 1.5}),
     ((2, 3), {"initial": 2, "keepdims": True}),
     ((3, 4), {"axis": 0, "initial": 0.5, "where": MASK}),
+    ((2, 3), {"initial": 1.5, "where": False}),
 ]
 op(np.sum, sum_rule, cases=AXES + WHERE + EMPTY + STARTS)
 op(np.mean, mean_rule, cases=AXES + WHERE + EMPTY[2:3])

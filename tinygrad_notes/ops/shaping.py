@@ -61,7 +61,7 @@ op(
 op(
     np.broadcast_to,
     lambda g, y, x, *, shape: g,  # the walk sums back
-    cases=[((3, 1), {"shape": (2, 3, 4)}), ((), {"shape": (2, 3)}), ((3,), {"shape": (0, 3)})],
+    cases=[((3, 1), {"shape": (2, 3, 4)}), ((3, 4), {"shape": (3, 4)}), ((), {"shape": (2, 3)}), ((3,), {"shape": (0, 3)})],
 )
 op(np.copy, lambda g, y, x: g, cases=[((3, 4),), ((3, 4), {"order": "F"})])
 
