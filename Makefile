@@ -9,7 +9,7 @@ WORKERS ?= 2
 QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke nightly parity tables figures lint format clean
+.PHONY: help demo test smoke nightly mutants parity tables figures lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +25,9 @@ smoke: $(VENV)/installed-test ## the tests that take less than ten seconds
 
 nightly: $(VENV)/installed-test ## the whole suite with ten times more drawn examples, each night others
 	HYPOTHESIS_PROFILE=nightly $(RUN) -m pytest -n $(WORKERS)
+
+mutants: $(VENV)/installed-test ## break the code in some 12,000 ways, one at a time, and see that a test fails (some minutes)
+	$(RUN) -m tests.mutation
 
 parity: $(VENV)/installed-parity ## install PyTorch into .venv and compare with it
 	$(RUN) -m pytest tests/parity

@@ -153,6 +153,23 @@ def test_a_constant_of_which_only_the_shape_is_read_is_not_kept():
     assert isinstance(tiled(Tensor(X), V).node.saved[1], Shape)
 
 
+def test_a_joint_rule_reads_the_constants_too():
+    times = Op(lambda a, b: a * b, (lambda g, y, a, b: (g * b, g * a),))
+    x = Tensor(V)
+    same(gradients(np.sum(times(X, x)), x), X)
+
+
+def test_an_op_of_any_number_of_inputs_remembers_no_plan_for_each():
+    total = Op(lambda *xs: sum(xs), (lambda g, y, *xs: [g] * len(xs),))
+    for n in range(2, 6):
+        total(*[Tensor(X)] * n)
+    assert not total.plans
+
+
+def test_a_result_of_integers_is_an_array():
+    assert type(Op(lambda x: x.astype(int), (lambda g, y, x: g,))(Tensor(X))) is np.ndarray
+
+
 def test_a_composition_refuses_out():
     double = Composition(lambda x: 2 * x, lambda x: x + x, [((3,),)], None)
     with pytest.raises(TypeError, match="out= would overwrite"):
@@ -182,6 +199,12 @@ def test_a_power_of_zero_by_its_exponent():
     b = Tensor(np.array([0.0, 2.0]))
     with np.errstate(all="ignore"):
         same(gradients(np.sum(np.power(np.zeros(2), b)), b), np.array([-np.inf, 0.0]))
+
+
+def test_a_power_of_one():
+    sp = pytest.importorskip("scipy.special")
+    x = Tensor(2.0)
+    assert gradients(sp.powm1(x, 1.0), x) == 1.0
 
 
 def test_a_weighted_quantile_is_one_element():

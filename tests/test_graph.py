@@ -5,7 +5,7 @@ import threading
 import weakref
 
 from tinygrad_notes import Tensor, check, checkpoint, core, grad, gradients, jvp, vjp
-from tinygrad_notes.registry import Fused
+from tinygrad_notes.registry import Fused, Op
 
 import numpy as np
 import pytest
@@ -131,6 +131,41 @@ def test_two_losses_share_a_trunk_that_is_kept_once():
         gradients(np.sum(trunk), x)
 
 
+# --- who owns a gradient while it grows -------------------------------------------------------------
+
+
+def test_a_gradient_that_two_inputs_share_does_not_grow_for_both():
+    """A rule may return one array twice, or its cotangent: what is added for one input must not reach the other."""
+    both = Op(lambda a, b: 2 * (a + b), (lambda g, y, a, b: (lambda d: (d, d))(2 * g),))
+    for share in (both, np.add):
+        a, b = Tensor(np.ones(3)), Tensor(np.ones(3))
+        early = a * 3.0  # its gradient arrives after that of `share`
+        factor = 2.0 if share is both else 1.0
+        ga, gb = gradients(np.sum(np.exp(early)) + np.sum(np.sin(share(a, b))), [a, b])
+        slope = factor * np.cos(2 * factor)
+        np.testing.assert_allclose(gb, np.full(3, slope))
+        np.testing.assert_allclose(ga, slope + 3 * np.exp(3.0))
+        assert not np.shares_memory(ga, gb)
+
+
+def test_a_cotangent_handed_on_is_not_written_to():
+    x, b = Tensor(np.ones(3)), Tensor(np.ones(3))
+    early = x * 3.0
+    gx, gb = gradients(np.sum(np.exp(early)) + np.sum(np.sin(np.positive(x) + b)), [x, b])
+    np.testing.assert_allclose(gb, np.full(3, np.cos(2.0)))
+    np.testing.assert_allclose(gx, np.cos(2.0) + 3 * np.exp(3.0))
+
+
+def test_a_kernel_of_one_tensor_twice_has_its_second_order():
+    product = Fused(
+        "product", lambda a, b: (a * b, None), lambda g, _, a, b, needs: (g * b, g * a), lambda a, b: a * b, [((3,), (3,))], None
+    )
+    x = Tensor(np.array([1.0, 2.0]))
+    g = gradients(np.sum(product(x, x) ** 2.0), x, create_graph=True)  # of x^4
+    np.testing.assert_allclose(g.value, 4 * x.value**3)
+    np.testing.assert_allclose(gradients(np.sum(g), x), 12 * x.value**2)
+
+
 # --- what keeps a graph alive ---------------------------------------------------------------------
 
 
@@ -187,7 +222,7 @@ def test_a_walk_frees_while_the_loss_lives_on(name):
     """Of the loss remains its number."""
     x = Tensor(np.array([0.5, -1.0, 2.0, 3.0]))
     y = PROGRAMS[name](x)
-    loss = np.sum(y * y)
+    loss = np.square(np.sum(y * y))  # the last node, too, keeps an array
     inner = [
         weakref.ref(a) for node in nodes_above(loss) for a in check.arrays_in((node.saved, node.y)) if a is not x.value and a is not y.value
     ]
@@ -282,6 +317,8 @@ def test_sums_over_generators_and_interleaved_graphs():
 def test_three_transforms_deep_variables_are_not_confused():
     assert grad(lambda x: x * grad(lambda y: x * y * grad(lambda z: x * y * z * z)(2.0))(3.0))(5.0) == 1800.0
     # inside: d/dz x y z^2 = 4 x y at z = 2; d/dy 4 x^2 y^2 = 8 x^2 y = 24 x^2 at y = 3; d/dx 24 x^3 = 72 x^2 at x = 5
+    assert grad(lambda x: x * grad(lambda y: x * y * grad(lambda z: x * y * z * z)(y))(x))(2.0) == 480.0
+    # the same at z = y and y = x: 2 x y z = 2 x y^2; d/dy 2 x^2 y^3 = 6 x^4; d/dx 6 x^5 = 30 x^4 at x = 2
 
 
 def test_three_derivatives_three_ways_agree():

@@ -5,7 +5,6 @@ that is summed twice) or it was meant: then say so in the commit, and write the 
 """
 
 import gc
-import sys
 import tracemalloc
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -145,8 +144,7 @@ def test_a_residual_stack_is_linear(monkeypatch):
 
 
 LARGER = gpt.Config(65, context=64, layers=2, heads=2, width=64)  # the bytes of its arrays outweigh those of Python's objects
-# Bytes. In Python 3.11 a rule with a comprehension that uses x.ndim counts as reading x, so that np.transpose keeps its input.
-PEAK, GRAPH = (2_274_000, 1_458_000) if sys.version_info < (3, 12) else (2_077_000, 1_260_000)
+PEAK, GRAPH = 2_077_000, 1_260_000  # bytes
 
 
 def test_peak_of_a_training_step():

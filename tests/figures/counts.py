@@ -12,10 +12,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
+def start(*arguments: str) -> subprocess.CompletedProcess:
+    """A Python process in this repository, when it has ended."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
 def run(*arguments: str) -> str:
     """What a Python process prints."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = start(*arguments)
     if done.returncode:
         raise RuntimeError(f"python {' '.join(arguments)} failed with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
     return done.stdout

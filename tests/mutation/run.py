@@ -1,6 +1,7 @@
 """Try every mutant, print killed / total by mutator and each survivor, and write out/mutants.json."""
 
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -8,8 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.mutation import engine, rules, suite
-from tests.mutation.equivalent import reason
+from tests.mutation import engine, equivalent, rules, suite
 from tests.mutation.outcome import Mutant, killed_by, table
 from tinygrad_notes.registry import registry
 
@@ -24,6 +24,7 @@ class Tally:
         self.killed: Counter = Counter()
         self.equivalent: list[tuple[Mutant, str]] = []
         self.survivors: list[Mutant] = []
+        self.broken: list[str] = []  # ops that fail their checks without any mutant
         self.without_effect = 0  # nothing to change in any case, e.g. no second axis to transpose
 
     def take(self, mutants: Iterable[Mutant], killers: Callable[[Mutant], Iterable[Callable[[], None]]]) -> None:
@@ -33,7 +34,7 @@ class Tally:
             elif not mutant.applies:
                 self.without_effect += 1
                 continue
-            elif why := reason(mutant):
+            elif why := equivalent.reason(mutant):
                 self.equivalent.append((mutant, why))
                 continue
             else:
@@ -61,6 +62,7 @@ class Tally:
 def main(families: list[str]) -> int:
     """Run these families ("rules" and those of engine.FAMILIES; all by default). 0 if every mutant was killed or is equivalent."""
     begin, tally = time.perf_counter(), Tally()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests of Ctrl-C need it; a job in the background ignores it
     unknown = set(families) - {"rules", *engine.FAMILIES}
     if unknown:
         print(f"mutants: {sorted(unknown)} came, expected some of {['rules', *engine.FAMILIES]}")
@@ -71,16 +73,20 @@ def main(families: list[str]) -> int:
             tally.take(list(engine.of_family(family)), lambda mutant, killers=killers: killers)
     if not families or "rules" in families:
         mutants = list(rules.all_mutants())  # all sources are read before the first runs
-        for item in {id(m.item): m.item for m in mutants}.values():
-            rules.passes(item)
-        tally.take(mutants, rules.killers)
+        for row in equivalent.EQUIVALENT:
+            equivalent.check(row, [m for m in mutants if equivalent.means(row, m)], 1000)
+        broken = {id(item): item for item in registry if not rules.passes(item)}
+        tally.broken += [item.label for item in broken.values()]
+        tally.take([m for m in mutants if not any(id(item) in broken for item in (m.item, *m.shared))], rules.killers)
     print(table(tally.killed, tally.total))
     print(f"{len(tally.equivalent)} equivalent, {tally.without_effect} without effect, {len(tally.survivors)} survived; {time.perf_counter() - begin:.0f} s")
+    for label in tally.broken:
+        print(f"fails without any mutant: {label}")
     for test in suite.left_out:
         print(f"left out: {test}")
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(tally.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return 1 if tally.survivors else 0
+    return 1 if tally.survivors or tally.broken else 0
 
 
 if __name__ == "__main__":

@@ -127,6 +127,9 @@ DROPPED = {
 }  # fmt: skip
 
 
+LONGEST = 120  # characters that describe a change
+
+
 def called(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
@@ -208,21 +211,23 @@ class Swap(ast.NodeTransformer):
 def mutants_of(function: FunctionType) -> Iterator[tuple[str, str, ast.AST]]:
     """(mutator, what it changed, the changed tree) for every small change in the body of `function`; errors stay as they are."""
     root = tree_of(function)
-    stack = list(reversed(root.body if isinstance(root, ast.FunctionDef) else [root.body]))
+    stack: list[tuple[ast.AST, ast.AST]] = [(child, child) for child in (root.body if isinstance(root, ast.FunctionDef) else [root.body])][::-1]
     while stack:
-        node = stack.pop()
+        node, around = stack.pop()  # around: the largest expression with this node that fits in a line
         if isinstance(node, ast.Raise | ast.JoinedStr | ast.FunctionDef | ast.arguments) or is_docstring(node) or only_raises(node):
             continue
+        if not isinstance(around, ast.expr) or len(ast.unparse(around)) > LONGEST:
+            around = node
         for mutator, new in changes(node):
-            tree = copy.copy(root)
-            whole = copy.deepcopy((root, node, new))  # one memo: the copies know each other
-            tree = Swap(whole[1], whole[2]).visit(whole[0])
-            yield mutator, f"line {node.lineno}: {short(node)} -> {short(new)}", tree
-        stack += reversed(list(ast.iter_child_nodes(node)))
+            tree, old, changed, whole = copy.deepcopy((root, node, new, around))  # one memo: the copies know each other
+            before = short(whole)
+            tree = Swap(old, changed).visit(tree)
+            yield mutator, f"line {node.lineno}: {before} -> {short(changed if whole is old else whole)}", tree
+        stack += [(child, around) for child in reversed(list(ast.iter_child_nodes(node)))]
 
 
 def short(node: ast.AST) -> str:
-    return " ".join(ast.unparse(ast.fix_missing_locations(copy.deepcopy(node))).split())[:100]
+    return " ".join(ast.unparse(ast.fix_missing_locations(copy.deepcopy(node))).split())[:LONGEST]
 
 
 def is_docstring(node: ast.AST) -> bool:

@@ -211,7 +211,7 @@ SATURATED = (
 )
 DECIDED = "Where one score wins by far, e^0 + a small rest rounds to 1: right to the ULP of 1"
 CENTRED = "The mean is rounded, and with it all differences from it: up to 2 |mean| / deviation ULP (some thousand in the samples), as if the input had been rounded"
-SQUARED = "The argument of the exponential, about x^2, has rounding errors, which the result inherits: up to 2 x^2 ULP (288 in the samples)"
+SQUARED = "The argument of the exponential, about x^2, has rounding errors, which the result inherits: up to 2 x^2 ULP (288 in the samples); a slope near its zero, where two terms cancel, loses as much"
 POWERS = "The exponent b - 1 is rounded, which a^(b-1) multiplies by log(a): up to 18 |b| ULP in the samples"
 SUMMED = "In the ULP of 1, the size of the terms, where their sum cancels"
 LOGITS = "A score of size |s| is rounded, and its exponential inherits |s| ULP (hundreds in the samples); in the ULP of 1 where one score wins by far"
@@ -272,12 +272,12 @@ REFERENCES: dict[str, Reference] = {
     "silu": own(F.silu, lambda x: x * sigmoid(x), line(80), 3, 48),
     "swish": own(F.swish, lambda x, b: x * sigmoid(b * x), points(reals(8), reals(3)), 12, 48, floor=(0, 1), note=SATURATED),
     "normal_cdf": own(F.normal_cdf, normal_cdf, line(12), 288, 96, note=SQUARED),
-    "gelu": own(F.gelu, lambda x: x * normal_cdf(x), line(12), 288, 96, note=SQUARED),
+    "gelu": own(F.gelu, lambda x: x * normal_cdf(x), line(12), 288, 288, note=SQUARED),
     "gelu_tanh": own(F.gelu_tanh, gelu_tanh, line(9), 128, 192, note=SQUARED),
     # Scores to probabilities
     "softmax": row(F.softmax, softmax, rows((6,), kinds=SCORES), 6, 3, floor=(0, 1), note=LIMIT),
-    "log_softmax": row(F.log_softmax, lambda x: LOG(softmax(x)), rows((6,), kinds=SCORES), 2, 2),
-    "logsumexp": row(F.logsumexp, lambda x: LOG(EXP(x).sum(axis=-1)), rows((6,), kinds=SCORES), 1.5, 4),
+    "log_softmax": row(F.log_softmax, lambda x: LOG(softmax(x)), rows((6,), kinds=SCORES), 2, 3),
+    "logsumexp": row(F.logsumexp, lambda x: LOG(EXP(x).sum(axis=-1)), rows((6,), kinds=SCORES), 3, 4),
     # Losses
     "cross_entropy": row(
         lambda x: F.cross_entropy(x, TARGETS), cross_entropy, rows((1, 6), kinds=SCORES), 3, 3, floor=(1, 1), note=DECIDED
@@ -310,7 +310,7 @@ REFERENCES: dict[str, Reference] = {
     "rms_norm": row(
         F.rms_norm, lambda x, w: x / SQRT((x * x).sum() / 6 + mp.mpf(1e-6)) * w, rows((6,), (6,), kinds=(*SPREAD, "large")), 3, 6
     ),
-    "normalize": row(F.normalize, lambda x: x / length(x), rows((6,), kinds=(*SPREAD, "large")), 2, 4),
+    "normalize": row(F.normalize, lambda x: x / length(x), rows((6,), kinds=(*SPREAD, "large")), 4, 4),
     "cosine_similarity": row(
         F.cosine_similarity,
         lambda a, b: (a * b).sum(axis=-1) / (length(a) * length(b))[0],
@@ -325,8 +325,8 @@ REFERENCES: dict[str, Reference] = {
         lambda x: np.linalg.norm(x, 3), lambda x: POWER((abs(x) ** 3).sum(), mp.mpf(1) / 3), rows((6,), kinds=(*SPREAD, "large")), 12, 24
     ),
     # Reductions and compositions
-    "np.prod": row(np.prod, np.prod, rows((6,), kinds=("normal", "small", "large", "close")), 2, 4),
-    "np.cumprod": row(np.cumprod, np.cumprod, rows((6,), kinds=("normal", "close")), 2, 2),
+    "np.prod": row(np.prod, np.prod, rows((6,), kinds=("normal", "small", "large", "close")), 3, 4),
+    "np.cumprod": row(np.cumprod, np.cumprod, rows((6,), kinds=("normal", "close")), 3, 2),
     "np.var": row(np.var, lambda x: ((x - x.sum() / 6) ** 2).sum() / 6, rows((6,), kinds=("normal", "small", "large")), 4, 3),
     "np.std": row(np.std, lambda x: SQRT(((x - x.sum() / 6) ** 2).sum() / 6), rows((6,), kinds=SPREAD), 1.5, 2048, note=CENTRED),
     "np.average": row(

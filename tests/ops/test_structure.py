@@ -184,7 +184,6 @@ REDUCTIONS = [x for x in registry if takes_axis(x) and x.label.startswith("np.")
 MORE = {"quantile": (0.3,), "nanquantile": (0.75,), "percentile": (30.0,), "nanpercentile": (50.0,)}
 # f(x + c) = f(x) + k c, so that the gradients of f by the elements of x sum to k.
 SHIFTS = dict.fromkeys("mean max amax min amin median quantile percentile average".split(), 1.0) | dict.fromkeys("var std ptp".split(), 0.0)
-NOT_EMPTY = ("median", "quantile", "percentile")  # their rules take no array without elements
 EXTREMES = {np.max, np.amax, np.min, np.amin, np.nanmax, np.nanmin}
 
 
@@ -193,8 +192,7 @@ EXTREMES = {np.max, np.amax, np.min, np.amin, np.nanmax, np.nanmin}
 @given(data=st.data())
 def test_reduction(item, data):
     function, name = plain_function(item), item.function.__name__
-    smallest = max(data.draw(SIDES), int(name.endswith(NOT_EMPTY)))
-    shape = data.draw(st.lists(st.integers(smallest, 3), max_size=4).map(tuple))
+    shape = data.draw(st.lists(st.integers(data.draw(SIDES), 3), max_size=4).map(tuple))
     n = len(shape)
     axis = data.draw(st.sampled_from([None, *range(-n, n), *((i, j) for i in range(n) for j in range(-n, i - n)), tuple(range(n)) or None]))
     keepdims = data.draw(st.booleans())
@@ -221,7 +219,10 @@ def check_sums(item, x, axis, gs, gradients):
     g = g.reshape(np.sum(x, axis=every, keepdims=True).shape)
     if name in SHIFTS and np.all(np.isfinite(gradient)):
         room = 64 * np.finfo(x.dtype).eps * (largest(g) + x.size * largest(gradient))
-        assert largest(np.sum(gradient, axis=every, keepdims=True) - SHIFTS[name] * g) <= room
+        sums = np.sum(gradient, axis=every, keepdims=True)
+        if name == "std":  # of equal numbers it is rounding, see above
+            sums = np.where(np.std(x, axis=every, keepdims=True) < 1e-3 * largest(x), 0, sums)
+        assert largest(sums - SHIFTS[name] * g) <= room
     if item.function in EXTREMES:
         chosen = x == item.function(x, axis=every, keepdims=True)
         np.testing.assert_allclose(gradient, chosen * g / np.sum(chosen, axis=every, keepdims=True), rtol=4 * np.finfo(x.dtype).eps)

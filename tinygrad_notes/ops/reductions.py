@@ -89,7 +89,7 @@ STARTS = [
 ]
 op(np.sum, sum_rule, cases=AXES + WHERE + EMPTY + STARTS)
 op(np.mean, mean_rule, cases=AXES + WHERE + EMPTY[2:3])
-op(np.prod, prod_rule, cases=AXES + WHERE + EMPTY + STARTS + [((7,),), ((1, 3), {"axis": 0})])
+op(np.prod, prod_rule, cases=AXES + WHERE + EMPTY + STARTS + [((7,),), ((2, 3), {"initial": None}), ((1, 3), {"axis": 0})])
 
 # --- extremes ---------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ compose(np.astype, lambda x, dtype, /, *, copy=True, device=None: x.astype(dtype
 
 
 def transpose_rule(g, y, x, *, axes=None):
-    return np.transpose(g, None if axes is None else np.argsort([a % x.ndim for a in axes]))
+    return np.transpose(g, None if axes is None else np.argsort([a % len(axes) for a in axes]))
 
 
 op(np.transpose, transpose_rule, cases=[((2, 3, 4),), ((2, 3, 4), {"axes": (1, 2, 0)}), ((2, 3, 4), {"axes": (-1, 0, 1)}), ((),)])
