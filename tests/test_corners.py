@@ -295,14 +295,15 @@ def test_a_write_may_take_less_than_it_is_given(tmp_path, monkeypatch):
     same(load_arrays(tmp_path / "a")["x"], np.arange(100.0))
 
 
-def test_another_dtype_of_the_same_width_is_noticed(tmp_path):
+@pytest.mark.parametrize(("old", "new"), [(b'"F32"', b'"I32"'), (b"[2,3]", b"[3,2]")])
+def test_another_dtype_or_shape_of_the_same_size_is_noticed(tmp_path, old, new):
     pytest.importorskip("safetensors.numpy")
     from tinygrad_notes.saving import CheckpointError, load_arrays, save_arrays
 
     path = tmp_path / "a"
-    save_arrays(path, {"x": np.ones(3, np.float32)})
+    save_arrays(path, {"x": np.ones((2, 3), np.float32)})
     content = path.read_bytes()
-    assert content.count(b'"F32"') == 1
-    path.write_bytes(content.replace(b'"F32"', b'"I32"'))
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
     with pytest.raises(CheckpointError, match="damaged"):
         load_arrays(path)

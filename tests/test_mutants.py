@@ -36,7 +36,8 @@ def test_a_harmless_mutant_survives(item):
             member = 0 if item.joint else None
             for new in (rules.after(rule, lambda d, arrays: d, member, set()), rules.before(rule, lambda g: g, set())):
                 for reads in (None, rules.everything(item)):
-                    assert killed_by(Mutant(NOTHING, item, "", "", rules.replacing(item, i, new, reads)), lambda: rules.check_op(item)) is None
+                    harmless = Mutant(NOTHING, item, "", "", rules.replacing(item, i, new, reads))
+                    assert killed_by(harmless, lambda: rules.check_op(item)) is None
             new = source.remade(rule, source.tree_of(rule))
             harmless = Mutant(NOTHING, item, "", "", rules.replacing(item, i, new, rules.reads_after(item, i, new)))
             assert killed_by(harmless, lambda: rules.check_op(item)) is None

@@ -18,7 +18,7 @@ from tinygrad_notes.saving import CheckpointError, load_arrays, load_checkpoint,
 import numpy as np
 import pytest
 
-library = pytest.importorskip("safetensors.numpy", reason="saving needs safetensors: pip install tinygrad_notes[walkthroughs]")
+library = pytest.importorskip("safetensors.numpy", reason="saving needs safetensors: pip install tinygrad_notes[weights]")
 posix = pytest.mark.skipif(os.name != "posix", reason="kill -9, file limits and syncing folders are POSIX's")
 ROOT = Path(__file__).parents[1]
 
@@ -144,7 +144,7 @@ def test_a_missing_library_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     with pytest.raises(
-        ImportError, match=r"^saving needs safetensors, which is not installed; pip install tinygrad_notes\[walkthroughs\]$"
+        ImportError, match=r"^saving needs safetensors, which is not installed; run pip install \"tinygrad_notes\[weights\]\"$"
     ):
         save_arrays(tmp_path / "a", {"w": BASE})
     assert not list(tmp_path.iterdir())

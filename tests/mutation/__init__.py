@@ -3,7 +3,7 @@
 `python -m tests.mutation` (make mutants) runs every mutant; tests/test_mutants.py runs a sample.
 """
 
-import tests.ops.test_elementwise  # noqa: F401  (these list the ufuncs of the registry; kernels are none of them)
+import tests.ops.test_elementwise
 import tests.ops.test_reductions  # noqa: F401
 import tinygrad_notes.ops.special  # noqa: F401  (registers its ops)
 from tinygrad_notes import functional  # noqa: F401

@@ -45,6 +45,7 @@ def killed_by(mutant: Mutant, kill: Callable[[], Any]) -> str | None:
     def stop(*_):
         raise Endless
 
+    interrupt = signal.getsignal(signal.SIGINT)  # a mutant may leave another handler behind
     alarm = hasattr(signal, "SIGPROF")
     previous = signal.signal(signal.SIGPROF, stop) if alarm else None
     if alarm:
@@ -55,6 +56,7 @@ def killed_by(mutant: Mutant, kill: Callable[[], Any]) -> str | None:
     except (Exception, Endless) as error:
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"
     finally:
+        signal.signal(signal.SIGINT, interrupt)
         if alarm:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.signal(signal.SIGPROF, previous)

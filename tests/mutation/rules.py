@@ -17,7 +17,7 @@ from tests.mutation.outcome import Mutant, killed_by
 from tests.ops import test_registry
 from tests.ops.samples import sample
 from tinygrad_notes.binding import reads_of
-from tinygrad_notes.registry import Composition, Fused, Op, registry
+from tinygrad_notes.registry import Fused, Op, registry
 
 import numpy as np
 

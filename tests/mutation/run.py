@@ -67,19 +67,20 @@ def main(families: list[str]) -> int:
     if unknown:
         print(f"mutants: {sorted(unknown)} came, expected some of {['rules', *engine.FAMILIES]}")
         return 2
+    mutants = list(rules.all_mutants())  # all sources are read before anything runs
     for family in engine.FAMILIES:
         if not families or family in families:
             killers = engine.killers(family)
             tally.take(list(engine.of_family(family)), lambda mutant, killers=killers: killers)
     if not families or "rules" in families:
-        mutants = list(rules.all_mutants())  # all sources are read before the first runs
         for row in equivalent.EQUIVALENT:
             equivalent.check(row, [m for m in mutants if equivalent.means(row, m)], 1000)
         broken = {id(item): item for item in registry if not rules.passes(item)}
         tally.broken += [item.label for item in broken.values()]
         tally.take([m for m in mutants if not any(id(item) in broken for item in (m.item, *m.shared))], rules.killers)
     print(table(tally.killed, tally.total))
-    print(f"{len(tally.equivalent)} equivalent, {tally.without_effect} without effect, {len(tally.survivors)} survived; {time.perf_counter() - begin:.0f} s")
+    print(f"{len(tally.equivalent)} equivalent, {tally.without_effect} without effect, {len(tally.survivors)} survived")
+    print(f"{time.perf_counter() - begin:.0f} s")
     for label in tally.broken:
         print(f"fails without any mutant: {label}")
     for test in suite.left_out:

@@ -7,7 +7,7 @@ import ast
 import copy
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -171,7 +171,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         case ast.IfExp(_, body, orelse):
             yield "one branch always", body
             yield "one branch always", orelse
-        case ast.If(test, body, orelse):
+        case ast.If(_, body, orelse):
             yield "one branch always", ast.If(ast.Constant(True), body, orelse)
             yield "one branch always", ast.If(ast.Constant(False), body, orelse)
         case ast.Constant(bool(value)):
@@ -211,7 +211,8 @@ class Swap(ast.NodeTransformer):
 def mutants_of(function: FunctionType) -> Iterator[tuple[str, str, ast.AST]]:
     """(mutator, what it changed, the changed tree) for every small change in the body of `function`; errors stay as they are."""
     root = tree_of(function)
-    stack: list[tuple[ast.AST, ast.AST]] = [(child, child) for child in (root.body if isinstance(root, ast.FunctionDef) else [root.body])][::-1]
+    body = root.body if isinstance(root, ast.FunctionDef) else [root.body]
+    stack: list[tuple[ast.AST, ast.AST]] = [(child, child) for child in reversed(body)]
     while stack:
         node, around = stack.pop()  # around: the largest expression with this node that fits in a line
         if isinstance(node, ast.Raise | ast.JoinedStr | ast.FunctionDef | ast.arguments) or is_docstring(node) or only_raises(node):
@@ -236,8 +237,3 @@ def is_docstring(node: ast.AST) -> bool:
 
 def only_raises(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.body[0], ast.Raise) and not node.orelse
-
-
-def function_with(function: FunctionType, change: Callable[[ast.AST], ast.AST]) -> FunctionType:
-    """`function` after a change of a copy of its tree."""
-    return remade(function, change(copy.deepcopy(tree_of(function))))

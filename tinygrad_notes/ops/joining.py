@@ -39,7 +39,8 @@ for function, rule in ((np.concatenate, concatenate_rule), (np.stack, stack_rule
         forward=lambda *xs, function=function, **params: function(xs, **params),
         reads=(),
         cases=[([(2, 3), (2, 3)],), ([(2, 3), (2, 3), (2, 3)], {"axis": -1}), ([(2, 3), (2, 3)], {"axis": 1})]
-        + [([(2, 3), (4, 3), (0, 3)],), ([(2, 3), (2, 1)], -1), ([(2, 3), ()], {"axis": None}), ([(2, 3), (4,), ()], {"axis": None})] * (function is np.concatenate),
+        + [([(2, 3), (4, 3), (0, 3)],), ([(2, 3), (2, 1)], -1), ([(2, 3), ()], {"axis": None}), ([(2, 3), (4,), ()], {"axis": None})]
+        * (function is np.concatenate),
     )
 
 

@@ -90,7 +90,7 @@ def _library() -> Any:
     try:
         import safetensors.numpy
     except ImportError:
-        raise ImportError("saving needs safetensors, which is not installed; pip install tinygrad_notes[walkthroughs]") from None
+        raise ImportError('saving needs safetensors, which is not installed; run pip install "tinygrad_notes[weights]"') from None
     return safetensors
 
 
