@@ -4,6 +4,7 @@ The gradient of a norm where it is zero is zero, and so is that of |x| at 0; bot
 """
 
 import math
+from typing import Any
 
 from tinygrad_notes.ops.decompositions import inverse, well_conditioned
 from tinygrad_notes.registry import compose, op
@@ -41,7 +42,8 @@ power_norm = op(
 
 def largest(x, axis, keepdims=True):
     """The maximum of what is not negative: of nothing, 0."""
-    return np.max(x, axis=axis, keepdims=keepdims, initial=None if x.size else 0)
+    start: Any = None if x.size else 0
+    return np.max(x, axis=axis, keepdims=keepdims, initial=start)
 
 
 def norm_along(x, ord, axis):
