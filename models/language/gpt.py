@@ -11,11 +11,12 @@ reads the answer out. Trained to predict every next token of a text at once.
     (3)  attn  = c_proj(concat_h softmax(q_h k_h^T / sqrt(hd) + causal) v_h),   q, k, v = c_attn(x)
     (4)  mlp   = c_proj(gelu(c_fc(x)))                      gelu in its tanh form
     (5)  logits = ln_f(x) wte^T                             the head is tied to the embedding
-    (6)  loss  = - mean_t log softmax(logits_t)[ids_{t+1}]
+    (6)  loss  = - mean_bt log softmax(logits_t)[ids_{t+1}]
 
 B batch, T time, S past and present time, C channels, nh heads, hd = C / nh, V vocabulary, L layers.
 
-Differs from the paper: no dropout unless an rng is passed (the paper's 0.1 is Config.dropout);
+Differs from the paper: no dropout unless Config.dropout is set (the paper: 0.1) and an rng is passed, and none on the
+attention weights;
 weights are stored (out, in), transposed with respect to the published checkpoint (see `published`).
 """
 
@@ -71,7 +72,7 @@ class Config:
 
 
 def linear(n_in, n_out, config, rng, std=0.02):
-    """Weights from N(0, std^2) and zero biases, as GPT-2 initialises every projection."""
+    """Weights from N(0, std^2) and zero biases, GPT-2's start; smaller for residual projections."""
     layer = Linear(n_in, n_out, rng=rng, dtype=config.dtype)
     layer.weight = Tensor(init.normal((n_out, n_in), rng, std=std, dtype=config.dtype))
     layer.bias = Tensor(init.zeros(n_out, dtype=config.dtype))
@@ -148,6 +149,8 @@ class GPT(Module):
 
     def __call__(self, ids, cache=None, rng=None):
         """With a cache (see `empty_cache`), ids continue the sequence that it holds; returns (logits, cache)."""
+        if np.ndim(ids) != 2 or not np.size(ids):
+            raise ValueError(f"GPT: ids have shape {np.shape(ids)}, expected (B, T), neither of them 0; one sequence is ids[None]")
         B, T = ids.shape
         past = 0 if cache is None else cache[0].length
         if past + T > self.config.context:

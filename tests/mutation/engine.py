@@ -303,7 +303,7 @@ SAVING = [
     (arrays._write_and_sync, "the descriptor stays open", "os.close(descriptor)", "pass"),
     (arrays._sync_folder, "the folder is not synced", "os.fsync(descriptor)", "pass"),
     (arrays._write_atomically, "the folder is not synced", "_sync_folder(folder)", "pass"),
-    (arrays._write_atomically, "written in place", "_write_and_sync(temporary, content)\n            os.replace(temporary, target)", "open(target, 'wb').write(content)"),
+    (arrays._write_atomically, "written in place", "_write_and_sync(temporary, content)\n            os.replace(temporary, target)", "with open(target, 'wb') as stream:\n                stream.write(content)"),
     (arrays._write_atomically, "replaced before it is written", "_write_and_sync(temporary, content)\n            os.replace(temporary, target)", "open(temporary, 'wb').close()\n            os.replace(temporary, target)\n            os.unlink(target)\n            _write_and_sync(target, content)"),
     (arrays._write_atomically, "the temporary file in another folder", "os.path.join(folder, f\".{name}", "os.path.join('/tmp', f\".{name}"),
     (arrays._write_atomically, "the temporary file stays", "os.unlink(temporary)", "pass"),

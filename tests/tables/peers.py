@@ -33,7 +33,7 @@ TITLES = {"autograd": "HIPS autograd", "mygrad": "MyGrad", "jax": "JAX"}
 def counted() -> dict[str, Any]:
     """{name: item} of the functions of numpy and numpy.linalg that have a gradient here."""
     public = {id(f): f"{path}.{name}" for path, module in (("np.linalg", np.linalg), ("np", np)) for name, f in vars(module).items()}
-    items = [item for item in registry if id(getattr(item, "function", None)) in public]
+    items = [item for item in registry if hasattr(item, "function") and id(item.function) in public]
     return {item.label if item.label.startswith("np.") else public[id(item.function)]: item for item in items}
 
 

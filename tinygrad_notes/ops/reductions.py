@@ -168,7 +168,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
             raise TypeError(f"np.average: weights {np.shape(weights)} and a {shape} differ in shape; name the axis of the weights")
         if np.shape(weights) != tuple(shape[i] for i in axis):
             raise ValueError(
-                f"np.average: weights {np.shape(weights)} do not fit axis {axis} of a {shape}; give one weight for each place along it"
+                f"np.average: weights {np.shape(weights)} do not fit axis {axis if len(axis) > 1 else axis[0]} of a {shape}; give one weight for each place along it"  # pyright: ignore[reportGeneralTypeIssues]
             )
         weights = np.reshape(np.transpose(weights, np.argsort(axis)), [n if i in axis else 1 for i, n in enumerate(shape)])
     total = np.sum(weights, axis, keepdims=keepdims)

@@ -196,7 +196,7 @@ class Optimizer:
                 bad = int(np.flatnonzero(~np.isfinite(g))[0])
                 index = tuple(map(int, np.unravel_index(bad, t.shape)))
                 raise FloatingPointError(
-                    f"{name} {t.shape} is {g[bad]} at {index}; no parameter was changed; look for the cause in the forward pass, or clip"
+                    f"{name} {t.shape} is {g[bad]} at {index}; no parameter was changed; check.anomaly() names the op that made it"
                 )
             flat[path] = g.copy() if is_owned(g) else g  # a gradient in the memory of parameters would change under the update
         return flat

@@ -189,5 +189,8 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
         model(np.array([[11]]))
     with pytest.raises(TypeError, match="cache is for inference"):
         model(IDS[:, :2], model.empty_cache(2))
+    for ids in (np.array([1, 2]), [1, 2], np.zeros((1, 0), int)):
+        with pytest.raises(ValueError, match=r"GPT: ids have shape .*expected \(B, T\)"):
+            model(ids)
     with pytest.raises(ValueError, match="width 10 is not a multiple of heads 3"):
         gpt.Config.tiny(width=10, heads=3)
