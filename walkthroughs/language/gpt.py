@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 parser = argparse.ArgumentParser(prog="python -m walkthroughs language/gpt", description=__doc__.splitlines()[0])
 parser.add_argument("--text", type=Path, metavar="FILE", help="train on this text instead of the manual (UTF-8)")
-parser.add_argument("--steps", type=int, default=2500, help="training steps (default: %(default)s)")
+parser.add_argument("--steps", type=int, default=2200, help="training steps (default: %(default)s)")
 parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where results go (default: %(default)s)")
