@@ -5,7 +5,7 @@ from typing import Any, Never
 
 from tinygrad_notes import core
 from tinygrad_notes.core import FREED, PICK, Leaf, Variable, table, walk
-from tinygrad_notes.registry import apply
+from tinygrad_notes.registry import apply, binary
 
 import numpy as np
 
@@ -151,34 +151,34 @@ class Tensor(Variable):
     # --- arithmetic ----------------------------------------------------------------------
 
     def __add__(self, other):
-        return apply(table[np.add], (self, other))
+        return binary(table[np.add], self, other)
 
     def __radd__(self, other):
-        return apply(table[np.add], (other, self))
+        return binary(table[np.add], other, self)
 
     def __sub__(self, other):
-        return apply(table[np.subtract], (self, other))
+        return binary(table[np.subtract], self, other)
 
     def __rsub__(self, other):
-        return apply(table[np.subtract], (other, self))
+        return binary(table[np.subtract], other, self)
 
     def __mul__(self, other):
-        return apply(table[np.multiply], (self, other))
+        return binary(table[np.multiply], self, other)
 
     def __rmul__(self, other):
-        return apply(table[np.multiply], (other, self))
+        return binary(table[np.multiply], other, self)
 
     def __truediv__(self, other):
-        return apply(table[np.divide], (self, other))
+        return binary(table[np.divide], self, other)
 
     def __rtruediv__(self, other):
-        return apply(table[np.divide], (other, self))
+        return binary(table[np.divide], other, self)
 
     def __matmul__(self, other):
-        return apply(table[np.matmul], (self, other))
+        return binary(table[np.matmul], self, other)
 
     def __rmatmul__(self, other):
-        return apply(table[np.matmul], (other, self))
+        return binary(table[np.matmul], other, self)
 
     def __neg__(self):
         return apply(table[np.negative], (self,))
@@ -192,10 +192,10 @@ class Tensor(Variable):
     def __pow__(self, other):
         if type(other) is int and other == 2:  # as ndarray does
             return apply(table[np.square], (self,))
-        return apply(table[np.power], (self, other))
+        return binary(table[np.power], self, other)
 
     def __rpow__(self, other):
-        return apply(table[np.power], (other, self))
+        return binary(table[np.power], other, self)
 
     def __mod__(self, other):
         return np.remainder(self, other)
