@@ -261,9 +261,9 @@ class Fused:
         self.__name__, self.__doc__ = name, reference.__doc__
 
     def __call__(self, *inputs, **params):
-        if using_reference.get():
-            return self.reference(*inputs, **params)
         values = [x.value if isinstance(x, Variable) else x for x in inputs]
+        if using_reference.get() or not suits(values):
+            return self.reference(*inputs, **params)
         y, saved = self.forward(*values, **params)
         parents = [x.node if isinstance(x, Variable) else None for x in inputs]
         if not any(parents):
@@ -284,6 +284,17 @@ class Fused:
         targets = [x.node for x, need in zip(inputs, needs) if need]
         found = walk({y.node: g}, targets, higher=True)
         return [found.get(x.node) if need else None for x, need in zip(inputs, needs)]
+
+
+def suits(values: Sequence) -> bool:
+    """Kernels take arrays of one floating-point type, with elements; their twins take the rest: mixed types, numbers, nothing at all."""
+    dtype = None
+    for v in values:
+        if v is not None:
+            if type(v) is not np.ndarray or not v.size or v.dtype.kind != "f" or (dtype is not None and v.dtype != dtype):
+                return False
+            dtype = v.dtype
+    return True
 
 
 def fused(name: str, forward: Callable, backward: Callable, reference: Callable, *, cases: list, domain: Any = None) -> Fused:

@@ -161,7 +161,7 @@ class GPT(Module):
         x = F.dropout(x, self.config.dropout, rng)
         for i, block in enumerate(self.h):
             x = block(x, None if cache is None else cache[i], rng)
-        logits = self.ln_f(x) @ self.wte.weight.T  # (B, T, V)
+        logits = F.linear(self.ln_f(x), self.wte.weight)  # (B, T, V)
         return logits if cache is None else (logits, cache)
 
     def empty_cache(self, B):

@@ -3,9 +3,8 @@
 `reduction` is "mean" over all elements (or targets), "sum", or "none". Definitions follow PyTorch.
 """
 
-from tinygrad_notes.functional.activations import shifted, softmax, softplus
-from tinygrad_notes.functional.define import differentiable
-from tinygrad_notes.functional.projections import one_hot
+from tinygrad_notes.functional.activations import softplus
+from tinygrad_notes.fused import kernels
 
 import numpy as np
 
@@ -119,28 +118,6 @@ def reduce_rows(name, losses, weights, reduction, shape):
     return losses.sum() / total
 
 
-def row_losses_rule(g, y, x, *, targets, counted, weights, smooth=None):
-    p = softmax(x)
-    gx = (p - one_hot(targets, x.shape[-1], x.dtype)) * (g * weights)[:, None]
-    if smooth is not None:
-        gx = gx + (p * smooth.sum() - smooth) * (g * counted)[:, None]
-    return gx
-
-
-ROWS = {"targets": np.array([0, 3, 3]), "counted": np.array([1.0, 0.0, 1.0]), "weights": np.array([0.5, 0.0, 2.0])}
-
-
-@differentiable(row_losses_rule, cases=[((3, 4), ROWS), ((3, 4), ROWS | {"smooth": np.array([0.1, 0.2, 0.0, 0.3])})])
-def row_losses(x, *, targets, counted, weights, smooth=None):
-    """weights * -log p[target] + counted * sum(smooth * -log p), p = softmax(x), for each row of x (n, C)."""
-    x, _ = shifted(x, -1)
-    total = np.log(np.exp(x).sum(axis=-1))
-    losses = weights * (total - x[np.arange(len(x)), targets])
-    if smooth is not None:
-        losses += counted * (total * smooth.sum() - x @ smooth)
-    return losses
-
-
 def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"):
     """-log softmax(x)[target], in nats: the surprise at the right class.
 
@@ -155,7 +132,8 @@ def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=
     smooth = None
     if label_smoothing:
         smooth = np.full(C, label_smoothing / C, x.dtype) if weight is None else (weight * (label_smoothing / C)).astype(x.dtype)
-    losses = row_losses(x.reshape(-1, C), targets=t, counted=counted, weights=weights * (1 - label_smoothing), smooth=smooth)
+    spread = {} if smooth is None else {"counted": counted, "smooth": smooth}
+    losses = kernels.cross_entropy(x.reshape(-1, C), targets=t, weights=weights * (1 - label_smoothing), **spread)
     return reduce_rows("cross_entropy", losses, weights, reduction, targets.shape)
 
 
