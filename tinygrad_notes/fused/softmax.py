@@ -38,7 +38,7 @@ def backward(dy, y, x, *, needs):
 def reference(x):
     """exp(x) / sum(exp(x)) along the last axis"""
     e = np.exp(x - largest(x))
-    return e / np.maximum(np.sum(e, axis=-1, keepdims=True), 1)
+    return e / sum_or_one(e)
 
 
 def largest(x):
@@ -47,7 +47,13 @@ def largest(x):
     return np.max(x, axis=-1, keepdims=True, initial=np.finfo(x.dtype).min)
 
 
-CASES = [((3, 4),), ((2, 3, 4),), ((4,),)]
+def sum_or_one(e):
+    """The sum of each row, 1 where all is masked. (maximum(sum, 1) would share the gradient where the sum is 1.)"""
+    total = np.sum(e, axis=-1, keepdims=True)
+    return np.where(total == 0, 1, total)
+
+
+CASES = [((3, 1),), ((3, 4),), ((2, 3, 4),), ((4,),)]
 softmax = fused("softmax", forward, backward, reference, cases=CASES)
 
 
@@ -73,7 +79,7 @@ def log_reference(x):
     masked = np.isneginf(stop_gradient(x))
     x = np.where(masked, -np.inf, x)  # a constant there: no gradient
     y = x - largest(x)
-    return y - np.log(np.maximum(np.sum(np.exp(y), axis=-1, keepdims=True), 1))
+    return y - np.log(sum_or_one(np.exp(y)))
 
 
 log_softmax = fused("log_softmax", log_forward, log_backward, log_reference, cases=CASES)
