@@ -16,6 +16,12 @@ block after block, and three running values per query suffice:
     dS = P * (dP - D)                              (backward)
     dq += dS k * scale;   dk += dS^T q * scale;   dbias += dS
 
+The sum l is one more column of o, the product of P with a column of ones beside v; in the same way a
+column beside q holds -L, and one beside dy holds -D, so that S - L and dP - D come out of their products.
+
+Where no score can be large, by |q k| <= |q| |k|, e^S cannot overflow: then m stays 0, and the running maximum
+and the rescale are left out ("calm").
+
 N batch and key heads together, R query heads that share a key head, T queries, S keys, hd and vd widths.
 Beside it stands `dense`, the same function in a few lines of NumPy.
 """
@@ -23,6 +29,7 @@ Beside it stands `dense`, the same function in a few lines of NumPy.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from tinygrad_notes.fused.rows import sum_of_rows
 from tinygrad_notes.registry import fused
 from tinygrad_notes.transforms import stop_gradient
 
@@ -93,10 +100,30 @@ def finite(k, v):
     Behind a mask may stand anything, also NaN, and 0 * NaN would let it through. A query that may
     see such a row gets NaN scores instead (see `scores`).
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.vdot(k, k) + np.vdot(v, v)):  # a sum of squares is finite only if all are: one quick pass
+            return k, v, None
     good = np.isfinite(k).all(axis=-1) & np.isfinite(v).all(axis=-1)
     if good.all():
         return k, v, None
     return np.where(good[..., None], k, 0), np.where(good[..., None], v, 0), ~good[:, :, None]
+
+
+def calm(q, k, bias, scale):
+    """Whether no score, by Cauchy and Schwarz, can come near the range of exp, so that a maximum need not be subtracted."""
+    if bias is not None:
+        return False
+    with np.errstate(over="ignore"):
+        bound = abs(scale) * np.sqrt(np.max(sum_of_rows(q * q)) * np.max(sum_of_rows(k * k)))
+    return bool(bound < 0.4 * np.log(np.finfo(q.dtype).max))  # 35 in float32: e^35 times any number of keys is no overflow
+
+
+def with_column(x, column):
+    """x (..., d) and one more column."""
+    wider = np.empty((*x.shape[:-1], x.shape[-1] + 1), x.dtype)
+    wider[..., :-1] = x
+    wider[..., -1:] = column
+    return wider
 
 
 def scores(q, k, bias, mask: Mask, bad, n, i, j):
@@ -116,52 +143,57 @@ def scores(q, k, bias, mask: Mask, bad, n, i, j):
 
 def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
     """q (N, R, T, hd), k (N, 1, S, hd), v (N, 1, S, vd), bias broadcastable to (N, R, T, S) or None -> y (N, R, T, vd), (y, L)."""
-    (N, R, T, _), S = q.shape, k.shape[2]
+    (N, R, T, _), S, vd = q.shape, k.shape[2], v.shape[-1]
     k, v, bad = finite(k, v)
-    y = np.zeros((N, R, T, v.shape[-1]), q.dtype)
+    no_maximum = calm(q, k, bias, scale)
+    v1 = with_column(v, 1)
+    far = np.finfo(q.dtype).max / 4  # as L of a row without keys: P = exp(S - L) is zero (infinity would meet zeros in a product)
+    y = np.empty((N, R, T, vd), q.dtype)
     L = np.empty((N, R, T, 1), q.dtype)
     for n in blocks(N, heads_at_once(R, min(T, size[0]), min(S, size[1]))):
         for i in blocks(T, size[0]):
             qi = q[n, :, i] * scale
-            m = np.full((*qi.shape[:-1], 1), -np.inf, q.dtype)
-            l, o = np.zeros_like(m), y[n, :, i]
+            m = np.full((*qi.shape[:-1], 1), 0 if no_maximum else -np.inf, q.dtype)
+            o = np.zeros((*qi.shape[:-1], vd + 1), q.dtype)  # the last column is l
             first, last = mask.keys(i, S)
             for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
                 s = scores(qi, k, bias, mask, bad, n, i, j)
                 if s is None:
                     continue
-                m_new = np.maximum(m, s.max(axis=-1, keepdims=True))
-                shift = np.where(m_new == -np.inf, 0, m_new)  # a row that has seen nothing yet stays zero, not NaN
-                p = np.exp(np.subtract(s, shift, out=s), out=s)
-                rescale = np.exp(m - shift)
-                l = rescale * l + p.sum(axis=-1, keepdims=True)
-                o *= rescale
-                o += np.matmul(p, v[n, :, j])
-                m = m_new
+                if not no_maximum:
+                    m_new = np.maximum(m, s.max(axis=-1, keepdims=True))
+                    shift = np.where(m_new == -np.inf, 0, m_new)  # a row that has seen nothing yet stays zero, not NaN
+                    s -= shift
+                    o *= np.exp(m - shift)
+                    m = m_new
+                p = np.exp(s, out=s)
+                o += np.matmul(p, v1[n, :, j])
+            l = o[..., -1:]
             seen = l != 0
-            np.divide(o, l, out=o, where=seen)
-            L[n, :, i] = np.where(seen, m, np.inf) + np.log(np.where(seen, l, 1))  # inf makes P zero for a row without keys
+            y[n, :, i] = o[..., :-1] / np.where(seen, l, 1)
+            L[n, :, i] = np.where(seen, m, far) + np.log(np.where(seen, l, 1))
     return y, (y, L)
 
 
 def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size: tuple[int, int]):
     (y, L), (N, R, T, _), S = saved, q.shape, k.shape[2]
     k, v, bad = finite(k, v)
+    k1, v1 = with_column(k, 1), with_column(v, 1)
     dq, dk, dv = np.zeros(q.shape, q.dtype), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)
     dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
-    D = np.einsum("nrtd,nrtd->nrt", dy, y)[..., None]
     for n in blocks(N, heads_at_once(R, min(T, size[0]), min(S, size[1]))):
         for i in blocks(T, size[0]):
-            qi, dyi = q[n, :, i] * scale, dy[n, :, i]
+            D = sum_of_rows(dy[n, :, i] * y[n, :, i])
+            q1, dy1 = with_column(q[n, :, i] * scale, -L[n, :, i]), with_column(dy[n, :, i], -D)
+            qi, dyi = q1[..., :-1], dy1[..., :-1]
             first, last = mask.keys(i, S)
             for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
-                s = scores(qi, k, bias, mask, bad, n, i, j)
+                s = scores(q1, k1, bias, mask, bad, n, i, j)  # S - L
                 if s is None:
                     continue
-                p = np.exp(np.subtract(s, L[n, :, i], out=s), out=s)
+                p = np.exp(s, out=s)
                 dv[n, :, j] += np.matmul(np.swapaxes(p, -1, -2), dyi).sum(axis=1, keepdims=True)
-                ds = np.matmul(dyi, np.swapaxes(v[n, :, j], -1, -2))
-                ds -= D[n, :, i]
+                ds = np.matmul(dy1, np.swapaxes(v1[n, :, j], -1, -2))  # dP - D
                 ds *= p
                 dq[n, :, i] += np.matmul(ds, k[n, :, j])
                 dk[n, :, j] += np.matmul(np.swapaxes(ds, -1, -2), qi).sum(axis=1, keepdims=True)
