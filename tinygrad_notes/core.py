@@ -225,9 +225,11 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
 
 def given_twice(d: np.ndarray, g: Any, pulled: Any) -> bool:
     """Whether a rule gave d, or a view of it, to another input too, or took it from the list g of a multiple output."""
-    if type(g) is list:
-        return sum(d is other or getattr(other, "base", None) is d for other in (*pulled, *g)) > 1
-    return len(pulled) > 1 and sum(d is other or getattr(other, "base", None) is d for other in pulled) > 1
+    times = 0
+    for other in (*pulled, *g) if type(g) is list else pulled:
+        if other is d or (type(other) is np.ndarray and other.base is d):
+            times += 1
+    return times > 1
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:

@@ -247,7 +247,7 @@ class Tensor(Variable):
 
     @property
     def mT(self):
-        return np.swapaxes(self, -1, -2)
+        return table[np.swapaxes](self, -1, -2)
 
     @property
     def real(self):
@@ -269,21 +269,21 @@ class Tensor(Variable):
     conjugate = conj
 
     def reshape(self, *shape, order: Any = "C", **kwargs):
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order, **kwargs)
+        return table[np.reshape](self, shape[0] if len(shape) == 1 else shape, order=order, **kwargs)
 
     def transpose(self, *axes):
-        return np.transpose(self, axes[0] if len(axes) == 1 else axes or None)
+        return table[np.transpose](self, axes[0] if len(axes) == 1 else axes or None)
 
     def swapaxes(self, axis1, axis2):
-        return np.swapaxes(self, axis1, axis2)
+        return table[np.swapaxes](self, axis1, axis2)
 
     def ravel(self, order: Any = "C"):
-        return np.ravel(self, order=order)
+        return table[np.ravel](self, order=order)
 
     flatten = ravel
 
     def squeeze(self, axis=None):
-        return np.squeeze(self, axis=axis)
+        return table[np.squeeze](self, axis=axis)
 
     def repeat(self, repeats, axis=None):
         return np.repeat(self, repeats, axis=axis)
@@ -310,25 +310,25 @@ class Tensor(Variable):
         return np.round(self, decimals, out)
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False, **kwargs):
-        return np.sum(self, axis, dtype, out, keepdims, **kwargs)
+        return table[np.sum](self, axis, dtype, out, keepdims, **kwargs)
 
     def mean(self, axis=None, dtype=None, out=None, keepdims=False, **kwargs):
-        return np.mean(self, axis, dtype, out, keepdims, **kwargs)
+        return table[np.mean](self, axis, dtype, out, keepdims, **kwargs)
 
     def prod(self, axis=None, dtype=None, out=None, keepdims=False, **kwargs):
         return np.prod(self, axis, dtype, out, keepdims, **kwargs)
 
     def max(self, axis=None, out=None, keepdims=False, **kwargs):
-        return np.max(self, axis, out, keepdims, **kwargs)
+        return table[np.max](self, axis, out, keepdims, **kwargs)
 
     def min(self, axis=None, out=None, keepdims=False, **kwargs):
-        return np.min(self, axis, out, keepdims, **kwargs)
+        return table[np.min](self, axis, out, keepdims, **kwargs)
 
     def var(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **kwargs):
-        return np.var(self, axis, dtype, out, ddof, keepdims, **kwargs)
+        return table[np.var](self, axis, dtype, out, ddof, keepdims, **kwargs)
 
     def std(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **kwargs):
-        return np.std(self, axis, dtype, out, ddof, keepdims, **kwargs)
+        return table[np.std](self, axis, dtype, out, ddof, keepdims, **kwargs)
 
     def cumsum(self, axis=None, dtype=None, out=None):
         return np.cumsum(self, axis, dtype, out)

@@ -26,7 +26,9 @@ N batch and key heads together, R query heads that share a key head, T queries, 
 Beside it stands `dense`, the same function in a few lines of NumPy.
 """
 
+import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tinygrad_notes.fused.rows import sum_of_rows
@@ -57,19 +59,28 @@ class Mask(NamedTuple):
 
     def block(self, n: slice, i: slice, j: slice) -> np.ndarray | None:
         """The mask of one block, broadcastable to (n, R, i, j); None where everything may be seen."""
-        behind = self.offset + np.arange(i.start, i.stop)[:, None] - np.arange(j.start, j.stop)
-        nearest, farthest = behind[0, -1], behind[-1, 0]
-        may = None
-        if self.causal and nearest < 0:
-            may = behind >= 0
-        if self.window is not None and max(farthest, -nearest) >= self.window:
-            may = _both(may, np.abs(behind) < self.window)
+        may = by_position(i.stop - i.start, j.stop - j.start, self.offset + i.start - j.start, self.causal, self.window)
+        if self.given is None and self.documents is None:
+            return may
         if self.given is not None:
             may = _both(may, _cut(self.given, n, i, j))
         if self.documents is not None:
             q, k = self.documents
             may = _both(may, (_rows(q, n)[:, i, None] == _rows(k, n)[:, None, j])[:, None])
         return None if may is None or may.all() else may
+
+
+@lru_cache(maxsize=16)  # all blocks on the diagonal are alike
+def by_position(queries: int, keys: int, ahead: int, causal: bool, window: int | None) -> np.ndarray | None:
+    """Which keys of a block its queries may see by their places; the first query stands `ahead` places after the first key."""
+    behind = ahead + np.arange(queries)[:, None] - np.arange(keys)
+    may = np.ones(behind.shape, bool)
+    if causal:
+        may &= behind >= 0
+    if window is not None:
+        may &= np.abs(behind) < window
+    may.flags.writeable = False
+    return None if may.all() else may
 
 
 def _both(a, b):
@@ -114,8 +125,8 @@ def calm(q, k, bias, scale):
     if bias is not None:
         return False
     with np.errstate(over="ignore"):
-        bound = abs(scale) * np.sqrt(np.max(sum_of_rows(q * q)) * np.max(sum_of_rows(k * k)))
-    return bool(bound < 0.4 * np.log(np.finfo(q.dtype).max))  # 35 in float32: e^35 times any number of keys is no overflow
+        bound = abs(scale) * math.sqrt(sum_of_rows(q * q).max() * sum_of_rows(k * k).max())
+    return bound < 0.4 * math.log(np.finfo(q.dtype).max)  # 35 in float32: e^35 times any number of keys is no overflow
 
 
 def with_column(x, column):

@@ -78,7 +78,8 @@ class Optimizer:
         before are stale afterwards, and a walk over them raises.
         """
         rate = self.lr if lr is None else self._at_least_zero("lr", lr)
-        flat = self._checked(grads)
+        with np.errstate(all="ignore"):
+            flat = self._checked(grads)
         with uninterrupted(), np.errstate(all="ignore"):  # a warning turned into an error would stop halfway
             self.steps += 1
             for p, moments, scratch, gathered, decay, pieces in self._chunks:
@@ -253,7 +254,6 @@ class Optimizer:
 
 
 def all_finite(x: np.ndarray) -> bool:
-    """Whether a one-dimensional array has neither infinities nor NaN."""
-    with np.errstate(all="ignore"):
-        # A sum of squares is finite only if all are; where it overflows, ask each element.
-        return math.isfinite(x.dot(x)) or bool(np.isfinite(x).all())
+    """Whether a one-dimensional array has neither infinities nor NaN. Call it where overflow is no error."""
+    # A sum of squares is finite only if all are; where it overflows, ask each element.
+    return math.isfinite(x.dot(x)) or bool(np.isfinite(x).all())
