@@ -3,15 +3,28 @@
 `reduction` is "mean" over all elements (or targets), "sum", or "none". Definitions follow PyTorch.
 """
 
+from contextvars import ContextVar
+
 from tinygrad_notes.functional.activations import softplus
 from tinygrad_notes.fused import kernels
 
 import numpy as np
 
 
+divisors: ContextVar[list | None] = ContextVar("divisors", default=None)  # collects what each mean divides by, for data_parallel
+
+
+def divide(total, n):
+    """total / n, the end of every mean."""
+    if (seen := divisors.get()) is not None:
+        seen.append(float(n))
+        n = n or 1  # half a batch may have nothing to learn from
+    return total / n
+
+
 def reduce(name, losses, reduction):
     if reduction == "mean":
-        return losses.mean()
+        return divide(losses.sum(), losses.size)
     if reduction == "sum":
         return losses.sum()
     if reduction == "none":
@@ -69,7 +82,7 @@ def kl_div(log_q, p, reduction="mean"):
     """
     difference("kl_div", log_q, p)
     losses = p * (np.log(np.where(p > 0, p, 1)) - log_q)
-    return losses.sum() / len(losses) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
+    return divide(losses.sum(), len(losses)) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
 
 
 # --- classification -----------------------------------------------------------------------------
@@ -111,11 +124,11 @@ def reduce_rows(name, losses, weights, reduction, shape):
     if reduction != "mean":
         return reduce(name, losses.reshape(shape), reduction)
     total = weights.sum()
-    if total == 0:
+    if total == 0 and divisors.get() is None:
         raise ValueError(
             f"{name}: all {weights.size} targets are ignored or weigh 0, so there is no mean; skip this batch, or use reduction='sum'"
         )
-    return losses.sum() / total
+    return divide(losses.sum(), total)
 
 
 def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"):
