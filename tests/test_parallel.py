@@ -6,6 +6,7 @@ import tinygrad_notes as tn
 from models.language import gpt
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import BatchNorm1d
+from tinygrad_notes.parallel import data_parallel
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def test_equals_one_tape(B):
     ids, targets = IDS[:B, :-1], IDS[:B, 1:]
     whole = gpt.loss(model, ids, targets)
     expected = tn.gradients(whole, params)
-    step = tn.data_parallel(lambda ids, targets: gpt.loss(model, ids, targets), params, unused="raise")
+    step = data_parallel(lambda ids, targets: gpt.loss(model, ids, targets), params, unused="raise")
     for _ in range(2):
         value, grads = step(ids, targets)
         assert value == pytest.approx(whole.item(), rel=1e-13)
@@ -42,14 +43,14 @@ def test_halves_are_weighted_by_their_valid_targets(ignored):
     def loss(features, targets):
         return F.cross_entropy(features @ x, targets, weight=w, label_smoothing=0.1)
 
-    value, g = tn.data_parallel(loss, x)(features, targets)
+    value, g = data_parallel(loss, x)(features, targets)
     assert value == pytest.approx(loss(features, targets).item(), rel=1e-13)
     np.testing.assert_allclose(g, tn.gradients(loss(features, targets), x), rtol=0, atol=1e-14)
 
 
 def test_a_mean_of_ones_own_counts_examples():
     x, features = tn.Tensor(RNG.normal(size=3)), RNG.normal(size=(5, 3))
-    value, g = tn.data_parallel(lambda a: np.mean(np.tanh(a @ x)), x)(features)
+    value, g = data_parallel(lambda a: np.mean(np.tanh(a @ x)), x)(features)
     assert value == pytest.approx(np.mean(np.tanh(features @ x.value)), rel=1e-13)
 
 
@@ -62,7 +63,7 @@ def test_each_half_has_its_own_rng_and_the_seed_decides():
             draws.append((threading.get_ident(), rng.bit_generator.state["state"]["state"]))
         return gpt.loss(model, ids, targets, rng)
 
-    step = tn.data_parallel(loss, params)
+    step = data_parallel(loss, params)
     runs = [step(IDS[:, :-1], IDS[:, 1:], rng=np.random.default_rng(7)) for _ in range(2)]
     assert runs[0][0] == runs[1][0] != gpt.loss(model, IDS[:, :-1], IDS[:, 1:]).item()
     for name, g in runs[0][1].items():
@@ -86,7 +87,7 @@ def test_losses_that_couple_the_batch_are_refused(name):
         "sum": lambda a: np.sum((a @ x) ** 2),
     }
     with pytest.raises(ValueError, match="its halves give .*: it couples the examples"):
-        tn.data_parallel(losses[name], x)(features)
+        data_parallel(losses[name], x)(features)
 
 
 def test_two_means_over_different_counts_are_refused():
@@ -96,24 +97,24 @@ def test_two_means_over_different_counts_are_refused():
         return F.cross_entropy(x[rows], targets) + F.mse(x[rows], np.zeros((len(rows), 3)))
 
     with pytest.raises(ValueError, match="which no single weight fits"):
-        tn.data_parallel(loss, x)(np.arange(4), targets)
+        data_parallel(loss, x)(np.arange(4), targets)
 
 
 def test_bad_batches_and_errors_in_a_half():
     x = tn.Tensor(np.ones(3))
-    step = tn.data_parallel(lambda a, b: np.mean(a @ x), x)
+    step = data_parallel(lambda a, b: np.mean(a @ x), x)
     for batch in [(), (np.ones((2, 3)), np.ones((3, 3))), (np.ones((0, 3)),), (1.0,)]:
         with pytest.raises(ValueError, match="expected arrays with one common first axis"):
             step(*batch)
     with pytest.raises(ValueError, match="no target of the batch counts"):
-        tn.data_parallel(lambda a: F.cross_entropy(a[:, None] * x, np.full(len(a), -100)), x)(np.ones(4))
+        data_parallel(lambda a: F.cross_entropy(a[:, None] * x, np.full(len(a), -100)), x)(np.ones(4))
 
     def fails_in_one_half(a):
         if len(a) == 2 and a[0] == 9:
             raise FloatingPointError("this half is bad")
         return np.mean(a) * np.sum(x)
 
-    step = tn.data_parallel(fails_in_one_half, x)
+    step = data_parallel(fails_in_one_half, x)
     step(np.zeros(4))
     for bad in ([9.0, 9, 0, 0], [0.0, 0, 9, 9]):
         with pytest.raises(FloatingPointError, match="this half is bad"):
@@ -133,7 +134,7 @@ def test_blas_has_one_thread_in_each_half_and_its_own_again_afterwards():
             seen.append(threads())
         return np.mean(a) * np.sum(x)
 
-    step = tn.data_parallel(loss, x)
+    step = data_parallel(loss, x)
     step(np.ones(4))
     seen.clear()
     step(np.ones(4))
@@ -144,4 +145,4 @@ def test_blas_has_one_thread_in_each_half_and_its_own_again_afterwards():
 def test_without_threadpoolctl_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "threadpoolctl", None)
     with pytest.raises(ImportError, match=r'data_parallel needs threadpoolctl: pip install "tinygrad_notes\[fast\]"'):
-        tn.data_parallel(lambda a: a, tn.Tensor(1.0))
+        data_parallel(lambda a: a, tn.Tensor(1.0))

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any
 
-from tinygrad_notes.binding import describe, label, map_structure
+from tinygrad_notes.binding import describe, label, map_leaves, map_structure
 
 import numpy as np
 
@@ -262,24 +262,34 @@ def gradients(loss: Any, params: Any, *, unused: str = "zeros", create_graph: bo
         raise ValueError(f"gradients: unused={unused!r}, expected 'zeros' or 'raise'")
     nodes: list[Node] = []
 
-    def collect(p, path):
+    def collect(p):
         if not isinstance(p, Variable):
-            raise TypeError(f"gradients: params{path and '.' + path} is {describe(p)}, expected a Tensor; an array is a constant")
+            raise TypeError(f"gradients: params{where(p)} is {describe(p)}, expected a Tensor; an array is a constant")
         nodes.append(p.node)
 
-    map_structure(collect, params)
-    found = walk({loss.node: np.ones_like(loss.value)}, nodes, create_graph, retain_graph)
+    def where(leaf):
+        """The path of a member of params, for errors."""
+        paths: list[str] = []
+        map_structure(lambda p, path: paths.append(path) if p is leaf else None, params)
+        return paths[0] and "." + paths[0]
 
-    def give(p, path):
+    map_leaves(collect, params)
+    found = walk({loss.node: np.ones(loss.value.shape, loss.value.dtype)}, nodes, create_graph, retain_graph)
+    given: set[Node] = set()
+
+    def give(p):
         g = found.get(p.node)
         if g is None:
             if unused == "raise":
                 raise ValueError(
-                    f"gradients: the loss does not depend on params{path and '.' + path} {p.value.shape}; leave it out, or pass unused='zeros'"
+                    f"gradients: the loss does not depend on params{where(p)} {p.value.shape}; leave it out, or pass unused='zeros'"
                 )
             g = np.zeros_like(p.value)
         if create_graph:
             return g if isinstance(g, Variable) else make_tensor(g, Leaf(g.shape, g.dtype))
-        return g.copy() if nodes.count(p.node) > 1 else g
+        if p.node in given:  # each gradient owns its memory
+            return g.copy()
+        given.add(p.node)
+        return g
 
-    return map_structure(give, params)
+    return map_leaves(give, params)

@@ -261,12 +261,19 @@ class Fused:
         self.__name__, self.__doc__ = name, reference.__doc__
 
     def __call__(self, *inputs, **params):
-        values = [x.value if isinstance(x, Variable) else x for x in inputs]
+        values, parents, tensors = [], [], False
+        for x in inputs:
+            if isinstance(x, Variable):
+                values.append(x.value)
+                parents.append(x.node)
+                tensors = True
+            else:
+                values.append(x)
+                parents.append(None)
         if using_reference.get() or not suits(values):
             return self.reference(*inputs, **params)
         y, saved = self.forward(*values, **params)
-        parents = [x.node if isinstance(x, Variable) else None for x in inputs]
-        if not any(parents):
+        if not tensors:
             return y
         node = make_node(self, parents, values, saved, params, y.shape, y.dtype)
         if core.observer is not None:

@@ -117,7 +117,7 @@ COMPOSED = [
         F.conv_transpose2d,
         ((1, 2, 3, 2), (2, 3, 2, 3), (3,)),
         ((2, 4, 2, 3), (4, 2, 3, 2), (4,), {"groups": 2, "padding": 1, "stride": 3, "output_padding": 2}),
-        ((1, 2, 3, 2), (2, 1, 2, 2), (1,), {"dilation": 2, "output_padding": 1}),  # more than the stride: rows that no pixel reaches
+        ((1, 2, 3, 2), (2, 1, 2, 2), (1,), {"dilation": 2, "output_padding": 1}),  # more than the stride
     ),
     composed(F.max_pool1d, ((2, 3, 6), 2), ((2, 3, 7), 3, 2, 1)),
     composed(F.max_pool2d, ((2, 2, 4, 4), 2), ((1, 2, 5, 4), 3, 1, 1)),

@@ -71,6 +71,12 @@ def elementwise(draw):
 
 
 @st.composite
+def pair(draw):
+    shape = draw(leading())
+    return [shape, shape], {}
+
+
+@st.composite
 def halves(draw):
     return [(*draw(leading()), 2 * draw(sizes))], {}
 
@@ -123,7 +129,8 @@ def convolution(draw):
 def transposed_convolution(draw):
     (x, w, _), params = draw(convolution())
     g, groups = params["geometry"], params["groups"]
-    space = [(n - 1) * s + d * (k - 1) + 1 - 2 * p for n, k, s, p, d in zip(x[2:], w[2:], *g)]
+    extra = [draw(st.integers(0, max(s, d) - 1)) for s, d in zip(g.stride, g.dilation)]
+    space = [(n - 1) * s + d * (k - 1) + 1 + e - 2 * p for n, k, s, p, d, e in zip(x[2:], w[2:], *g, extra)]
     if min(space) < 1:
         g, space = g._replace(padding=(0, 0)), [n + 2 * p for n, p in zip(space, g.padding)]
     params = {"space": tuple(space), "geometry": g, "groups": groups}
@@ -138,6 +145,7 @@ DRAWS = {
     "silu": elementwise(),
     "gelu": elementwise(),
     "gelu_tanh": elementwise(),
+    "squared_error": pair(),
     "swiglu": halves(),
     "softmax": scores(),
     "log_softmax": scores(),

@@ -5,8 +5,6 @@ Along one axis it is the convolution of an image one pixel high. See fused/convo
 
 from tinygrad_notes.fused.convolution import Geometry, convolution, transposed_convolution
 
-import numpy as np
-
 def each_axis(name, label, value, axes, least):
     """A number, or one for each space axis, as a tuple."""
     values = (value,) * axes if isinstance(value, int) else tuple(value)
@@ -92,11 +90,9 @@ def conv_transpose2d(x, w, bias=None, *, stride=1, padding=0, output_padding=0, 
         raise ValueError(
             f"{name}: output_padding={output_padding!r} must be smaller than the stride or the dilation; stride={stride!r}, dilation={dilation!r}"
         )
-    space = tuple((n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in zip(x.shape[2:], w.shape[2:], *geometry))
+    space = tuple(
+        (n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in zip(x.shape[2:], w.shape[2:], *geometry, extra)
+    )
     if min(space) < 1:
         raise ValueError(f"{name}: the output would be {space}; x {x.shape}, w {w.shape}, padding={padding!r} takes away too much")
-    if extra == (0, 0):
-        return transposed_convolution(x, w, bias, space=space, geometry=geometry, groups=groups)
-    y = transposed_convolution(x, w, None, space=space, geometry=geometry, groups=groups)
-    y = np.pad(y, ((0, 0), (0, 0), (0, extra[0]), (0, extra[1])))  # no pixel of x reaches these
-    return y if bias is None else y + bias[:, None, None]
+    return transposed_convolution(x, w, bias, space=space, geometry=geometry, groups=groups)

@@ -14,17 +14,17 @@ import numpy as np
 divisors: ContextVar[list | None] = ContextVar("divisors", default=None)  # collects what each mean divides by, for data_parallel
 
 
-def divide(total, n):
-    """total / n, the end of every mean."""
+def noted(n):
+    """n, the number that a mean divides by."""
     if (seen := divisors.get()) is not None:
         seen.append(float(n))
-        n = n or 1  # half a batch may have nothing to learn from
-    return total / n
+        return n or 1  # half a batch may have nothing to learn from
+    return n
 
 
 def reduce(name, losses, reduction):
     if reduction == "mean":
-        return divide(losses.sum(), losses.size)
+        return losses.sum() / noted(losses.size)
     if reduction == "sum":
         return losses.sum()
     if reduction == "none":
@@ -35,14 +35,22 @@ def reduce(name, losses, reduction):
 # --- regression -----------------------------------------------------------------------------
 
 
-def difference(name, x, target):
+def check_same_shape(name, x, target):
     if x.shape != target.shape:  # (N, 1) - (N,) would be (N, N): a classical silent mistake
         raise ValueError(f"{name}: x {x.shape} and target {target.shape} differ in shape; reshape one, or broadcast it on purpose")
+
+
+def difference(name, x, target):
+    check_same_shape(name, x, target)
     return x - target
 
 
 def mse(x, target, reduction="mean"):
     """(x - target)^2."""
+    if reduction == "mean":
+        check_same_shape("mse", x, target)
+        noted(x.size)
+        return kernels.squared_error(x, target)
     return reduce("mse", np.square(difference("mse", x, target)), reduction)
 
 
@@ -67,7 +75,7 @@ def binary_cross_entropy_with_logits(x, target, weight=None, pos_weight=None, re
     x, target the same shape, targets in [0, 1]; weight (broadcast) scales each element's loss;
     pos_weight (broadcast, e.g. one per class) scales its first term.
     """
-    difference("binary_cross_entropy_with_logits", x, target)
+    check_same_shape("binary_cross_entropy_with_logits", x, target)
     # Two terms that are never negative: softplus(x) - x * target would cancel where the prediction is right and sure.
     losses = (target if pos_weight is None else pos_weight * target) * softplus(-x) + (1 - target) * softplus(x)
     return reduce("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
@@ -80,9 +88,9 @@ def kl_div(log_q, p, reduction="mean"):
     number of elements, as PyTorch does; "batchmean", by the length of the first axis, is the
     divergence of the mathematical definition.
     """
-    difference("kl_div", log_q, p)
+    check_same_shape("kl_div", log_q, p)
     losses = p * (np.log(np.where(p > 0, p, 1)) - log_q)
-    return divide(losses.sum(), len(losses)) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
+    return losses.sum() / noted(len(losses)) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
 
 
 # --- classification -----------------------------------------------------------------------------
@@ -128,7 +136,7 @@ def reduce_rows(name, losses, weights, reduction, shape):
         raise ValueError(
             f"{name}: all {weights.size} targets are ignored or weigh 0, so there is no mean; skip this batch, or use reduction='sum'"
         )
-    return divide(losses.sum(), total)
+    return losses.sum() / noted(total)
 
 
 def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"):

@@ -112,7 +112,7 @@ def spread(y, w, space, geometry, groups):
     """y (N, O, H', W') -> (N, C, *space)"""
     O, C, *kernel = w.shape
     padding = tuple(d * (k - 1) - p for d, k, p in zip(geometry.dilation, kernel, geometry.padding))
-    if geometry.stride == (1, 1) and kernel != [1, 1] and min(padding) >= 0:
+    if geometry.stride == (1, 1) and kernel != [1, 1] and min(padding) >= 0 and geometry.count("spread", space, kernel) == y.shape[2:]:
         turned = w.reshape(groups, O // groups, C, *kernel)[..., ::-1, ::-1].swapaxes(1, 2).reshape(groups * C, O // groups, *kernel)
         return convolve_rows(y, turned, padding, geometry.dilation, groups)
     windows = np.matmul(matrices(w, groups).swapaxes(-1, -2), by_place(y, groups))
@@ -217,8 +217,12 @@ def transposed_forward(x, w, bias, *, space, geometry, groups):
 
 
 def transposed_backward(dy, saved, x, w, bias, *, needs, space, geometry, groups):
+    H, W = x.shape[2:]
+    more = [n - m for n, m in zip(geometry.count("transposed convolution", space, w.shape[2:]), (H, W))]
+    if any(more):  # rows and columns at the end, "output padding", may hold windows that no pixel of x has painted
+        x = np.pad(x, ((0, 0), (0, 0), (0, more[0]), (0, more[1])))
     return (
-        convolve(dy, w, geometry, groups) if needs[0] else None,
+        convolve(dy, w, geometry, groups)[:, :, :H, :W] if needs[0] else None,
         correlate(dy, x, w.shape[2:], geometry, groups) if needs[1] else None,
         dy.sum(axis=(0, 2, 3)) if needs[2] else None,
     )

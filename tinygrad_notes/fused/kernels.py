@@ -12,6 +12,7 @@ from tinygrad_notes.fused.linear import linear
 from tinygrad_notes.fused.rms_norm import rms_norm
 from tinygrad_notes.fused.silu import silu, swiglu
 from tinygrad_notes.fused.softmax import log_softmax, softmax
+from tinygrad_notes.fused.squared_error import squared_error
 
 __all__ = [
     "blocked_attention",
@@ -28,6 +29,7 @@ __all__ = [
     "rms_norm",
     "silu",
     "softmax",
+    "squared_error",
     "swiglu",
     "transposed_convolution",
 ]

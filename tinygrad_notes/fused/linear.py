@@ -17,14 +17,15 @@ def forward(x, weight, bias):
     y = np.matmul(as_rows(x), weight.T)
     if bias is not None:
         y += bias
-    return y.reshape(*x.shape[:-1], len(weight)), None
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(weight)), None
 
 
 def backward(dy, saved, x, weight, bias, *, needs):
     dx = dweight = dbias = None
     dy = as_rows(dy)
     if needs[0]:
-        dx = np.matmul(dy, weight).reshape(x.shape)
+        dx = np.matmul(dy, weight)
+        dx = dx if x.ndim == 2 else dx.reshape(x.shape)
     if needs[1]:
         dweight = np.matmul(dy.T, as_rows(x))
     if needs[2]:

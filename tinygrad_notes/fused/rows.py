@@ -26,7 +26,7 @@ def chunks_of_rows(n: int, width: int) -> Iterator[slice]:
 
 def as_rows(x: np.ndarray) -> np.ndarray:
     """x (..., C) as (n, C)."""
-    return x.reshape(prod(x.shape[:-1]), x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
 @lru_cache(maxsize=64)
