@@ -1,16 +1,13 @@
-"""A batch in two halves, on two threads: NumPy leaves the interpreter to others while it computes.
+"""A batch in two halves, each with a tape of its own on a thread of its own (see threads.py).
 
-Two tapes with one BLAS thread each keep two cores busier than one tape whose products use both, because
-all that is not a product then has two cores as well. It pays for steps above some ten milliseconds; see docs/performance.md.
+It pays for steps above some ten milliseconds; docs/performance.md has the numbers.
 """
 
-import importlib
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from typing import Any
 
+from tinygrad_notes import threads
 from tinygrad_notes.binding import describe, map_structure
 from tinygrad_notes.core import gradients
 from tinygrad_notes.functional.losses import divisors
@@ -34,8 +31,8 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
     (contrastive losses, batch normalisation) cannot be cut. That call also runs the loss of the whole batch, without rng.
     Needs threadpoolctl, which keeps BLAS to one thread for each half.
     """
-    blas = _blas_pools()
-    worker = ThreadPoolExecutor(1, "data_parallel")
+    if threads.blas_pools() is None:
+        raise ImportError('data_parallel needs threadpoolctl: pip install "tinygrad_notes[fast]"')
     checked = False
 
     def half(arrays, kwargs):
@@ -45,16 +42,6 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
             return value, divisors.get()
         finally:
             divisors.reset(token)
-
-    def both(first: Callable, second: Callable):
-        """first() here and second() in the worker, at the same time."""
-        with blas.limit(limits=1, user_api="blas"):
-            pending = worker.submit(copy_context().run, second)
-            try:
-                mine = first()
-            finally:
-                pending.exception()  # wait for it, whatever happened here
-            return mine, pending.result()
 
     def step(*batch, rng: np.random.Generator | None = None):
         nonlocal checked
@@ -73,7 +60,7 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
             value, means = half(parts[i], noise[i])
             return value.item(), means, gradients(value, params, unused=unused)
 
-        (a, a_means, grads), (b, b_means, others) = both(lambda: run(0), lambda: run(1))
+        (a, a_means, grads), (b, b_means, others) = threads.both(lambda: run(0), lambda: run(1))
         share = _share(a_means, b_means, cut, n)
         flat: list = []
         map_structure(lambda g, _: flat.append(g), others)
@@ -89,13 +76,6 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
         return share * a + (1 - share) * b, map_structure(add, grads)
 
     return step
-
-
-def _blas_pools() -> Any:
-    try:
-        return importlib.import_module("threadpoolctl").ThreadpoolController()
-    except ImportError:
-        raise ImportError('data_parallel needs threadpoolctl: pip install "tinygrad_notes[fast]"') from None
 
 
 def _examples(batch: tuple) -> int:

@@ -6,6 +6,7 @@ several of them, and a ragged last one, take part.
 """
 
 import tinygrad_notes as tn
+from tinygrad_notes import threads
 from tinygrad_notes.core import walk
 from tinygrad_notes.fused import convolution as convolution_file
 from tinygrad_notes.fused import kernels, rows
@@ -25,6 +26,7 @@ def small_pieces():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "CHUNK", 10)
         patch.setattr(convolution_file, "ROOM", 100)
+        patch.setattr(threads, "LARGE", 0)  # and two threads share the pieces
         yield
 
 

@@ -31,8 +31,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from tinygrad_notes import threads
 from tinygrad_notes.fused.rows import sum_of_rows
 from tinygrad_notes.registry import fused
+from tinygrad_notes.threads import for_each
 from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
@@ -100,9 +102,10 @@ def blocks(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def heads_at_once(R: int, rows: int, columns: int) -> int:
-    """So many heads that a block of scores (about a megabyte) stays in the cache."""
-    return max(1, 2**18 // max(1, R * rows * columns))
+def some(N: int, R: int, T: int, S: int, size: tuple[int, int], work: int) -> list[slice]:
+    """So many heads at once that a block of scores (about a megabyte) stays in the cache, and that two threads have something to do."""
+    most = max(1, 2**18 // max(1, R * min(T, size[0]) * min(S, size[1])))
+    return list(blocks(N, most if work < threads.LARGE else min(most, (N + 1) // 2)))
 
 
 def finite(k, v):
@@ -161,7 +164,8 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
     far = np.finfo(q.dtype).max / 4  # as L of a row without keys: P = exp(S - L) is zero (infinity would meet zeros in a product)
     y = np.empty((N, R, T, vd), q.dtype)
     L = np.empty((N, R, T, 1), q.dtype)
-    for n in blocks(N, heads_at_once(R, min(T, size[0]), min(S, size[1]))):
+
+    def some_heads(n):
         for i in blocks(T, size[0]):
             qi = q[n, :, i] * scale
             m = np.full((*qi.shape[:-1], 1), 0 if no_maximum else -np.inf, q.dtype)
@@ -183,6 +187,9 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
             seen = l != 0
             y[n, :, i] = o[..., :-1] / np.where(seen, l, 1)
             L[n, :, i] = np.where(seen, m, far) + np.log(np.where(seen, l, 1))
+
+    work = y.size * S
+    for_each(some(N, R, T, S, size, work), some_heads, work)
     return y, (y, L)
 
 
@@ -192,7 +199,8 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
     k1, v1 = with_column(k, 1), with_column(v, 1)
     dq, dk, dv = np.zeros(q.shape, q.dtype), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)
     dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
-    for n in blocks(N, heads_at_once(R, min(T, size[0]), min(S, size[1]))):
+
+    def some_heads(n):
         for i in blocks(T, size[0]):
             D = sum_of_rows(dy[n, :, i] * y[n, :, i])
             q1, dy1 = with_column(q[n, :, i] * scale, -L[n, :, i]), with_column(dy[n, :, i], -D)
@@ -211,6 +219,10 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
                 if dbias is not None:
                     part = _cut(dbias, n, i, j)  # a view: summed over the axes along which the bias is repeated
                     part += ds.sum(axis=tuple(a for a in range(4) if part.shape[a] != ds.shape[a]), keepdims=True)
+
+    shared = dbias is not None and len(dbias) == 1  # heads that add into the same numbers cannot do so at the same time
+    work = 0 if shared else 2 * y.size * S
+    for_each(some(N, R, T, S, size, work), some_heads, work)
     dq *= scale
     return dq, dk, dv, dbias
 
