@@ -49,6 +49,12 @@ class Mask(NamedTuple):
     given: np.ndarray | None  # bool (N|1, R|1, T|1, S|1), True where a query may attend
     documents: tuple[np.ndarray, np.ndarray] | None  # ids (N|1, T) and (N|1, S): only within the same document
 
+    def hides(self, T: int, S: int) -> bool:
+        """Whether any of T queries may be kept from any of S keys."""
+        if self.given is not None or self.documents is not None or (self.causal and self.offset < S - 1):
+            return True
+        return self.window is not None and max(self.offset + T - 1, S - 1 - self.offset) >= self.window
+
     def keys(self, i: slice, S: int) -> tuple[int, int]:
         """The range of keys that some query of block i may see by its position: all others are never touched."""
         first, last = 0, S
@@ -158,8 +164,8 @@ def scores(q, k, bias, mask: Mask, bad, n, i, j):
 def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
     """q (N, R, T, hd), k (N, 1, S, hd), v (N, 1, S, vd), bias broadcastable to (N, R, T, S) or None -> y (N, R, T, vd), (y, L)."""
     (N, R, T, _), S, vd = q.shape, k.shape[2], v.shape[-1]
-    k, v, bad = finite(k, v)
-    no_maximum = calm(q, k, bias, scale)
+    k, v, bad = finite(k, v) if mask.hides(T, S) else (k, v, None)
+    no_maximum = T > 1 and calm(q, k, bias, scale)  # for a single query the maximum costs less than the bound
     v1 = with_column(v, 1)
     far = np.finfo(q.dtype).max / 4  # as L of a row without keys: P = exp(S - L) is zero (infinity would meet zeros in a product)
     y = np.empty((N, R, T, vd), q.dtype)
@@ -195,7 +201,7 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
 
 def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size: tuple[int, int]):
     (y, L), (N, R, T, _), S = saved, q.shape, k.shape[2]
-    k, v, bad = finite(k, v)
+    k, v, bad = finite(k, v) if mask.hides(T, S) else (k, v, None)
     k1, v1 = with_column(k, 1), with_column(v, 1)
     dq, dk, dv = np.zeros(q.shape, q.dtype), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)
     dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
