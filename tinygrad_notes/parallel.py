@@ -31,8 +31,8 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
     (contrastive losses, batch normalisation) cannot be cut. That call also runs the loss of the whole batch, without rng.
     Needs threadpoolctl, which keeps BLAS to one thread for each half.
     """
-    if threads.blas_pools() is None:
-        raise ImportError('data_parallel needs threadpoolctl: pip install "tinygrad_notes[fast]"')
+    if isinstance(reason := threads.blas_pools(), str):
+        raise ImportError(f"data_parallel needs one BLAS thread for each half; {reason}")
     checked = False
 
     def half(arrays, kwargs):
