@@ -1,0 +1,101 @@
+"""This engine, as a user would write it: the layers of tinygrad_notes.nn, and models/language/gpt.py for the GPTs."""
+
+import tinygrad_notes  # noqa: F401  (before NumPy, which benchmarks.plain imports)
+from benchmarks import matmul, plain
+from benchmarks.workloads import ADAMW, GROUPS, Prepared
+from models.language import gpt
+from tinygrad_notes import Tensor, gradients, load, parameters, runtime
+from tinygrad_notes import functional as F
+from tinygrad_notes.nn import Conv2d, GroupNorm, Linear, Sequential
+from tinygrad_notes.optim import AdamW
+
+import numpy as np
+
+
+def about():
+    report = {name: value for name, value in runtime.report().items() if name not in ("CPU", "cores", "system")}
+    return {**report, "matrix product of 1024 x 1024": matmul.rate(np.asarray)}
+
+
+def prepare(workload, params, batch):
+    return PREPARE[workload.model](params, batch, **workload.sizes)
+
+
+def rng():
+    return np.random.default_rng(0)  # for initial weights, which `load` replaces
+
+
+def training(model, params, loss):
+    """loss() -> Tensor, of the model with these weights."""
+    load(model, params)
+    trained = parameters(model)
+    opt = AdamW(trained, **ADAMW)
+
+    def step():
+        opt.step(gradients(loss(), trained, unused="raise"))
+
+    def outputs():
+        value = loss()
+        return {"loss": value.value, **gradients(value, trained)}
+
+    return Prepared(step, outputs, lambda: {name: t.value for name, t in trained.items()})
+
+
+def mlp(params, batch, *, widths, activation, B):
+    layers = []
+    for n, m in zip(widths, widths[1:]):
+        layers += [Linear(n, m, rng=rng()), {"tanh": np.tanh, "silu": F.silu}[activation]]
+    model = Sequential(*layers[:-1])
+    return training(model, params, lambda: F.mse(model(batch["x"]), batch["y"]))
+
+
+def conv(params, batch, *, blocks, channels, side, B):
+    layers = []
+    for _ in range(blocks):
+        layers += [Conv2d(channels, channels, 3, padding=1, rng=rng()), GroupNorm(GROUPS, channels), F.silu]
+    model = Sequential(*layers)
+    return training(model, params, lambda: F.mse(model(batch["x"]), batch["y"]))
+
+
+def language(params, batch, *, vocabulary, layers, heads, width, T, B):
+    model = gpt.GPT(gpt.Config(vocabulary, T, layers, heads, width), rng())
+    return training(model, params, lambda: gpt.loss(model, batch["ids"], batch["targets"]))
+
+
+def attention(params, batch, **sizes):
+    p = {name: Tensor(x) for name, x in params.items()}
+
+    def forward():
+        return np.sum(F.scaled_dot_product_attention(p["q"], p["k"], p["v"], causal=True) * batch["dy"])
+
+    return untrained(p, forward)
+
+
+def tape(params, batch, **sizes):
+    p = {name: Tensor(x) for name, x in params.items()}
+    return untrained(p, lambda: plain.tape(np, p, **sizes))
+
+
+def untrained(p, forward):
+    def outputs():
+        value = forward()
+        return {"loss": value.value, **gradients(value, p)}
+
+    return Prepared(lambda: gradients(forward(), p), outputs, dict)
+
+
+def decode(params, batch, *, vocabulary, layers, heads, width, T, B, new, context):
+    model = gpt.GPT(gpt.Config(vocabulary, context, layers, heads, width), rng())
+    load(model, params)
+
+    def outputs():
+        logits, _ = gpt.frozen(model)(batch["ids"], model.empty_cache(B))
+        return {"logits": logits[:, -1], "ids": step()}
+
+    def step():
+        return gpt.generate(model, batch["ids"], new)
+
+    return Prepared(step, outputs, dict)
+
+
+PREPARE = {"mlp": mlp, "conv": conv, "gpt": language, "attention": attention, "tape": tape, "decode": decode}
