@@ -23,7 +23,7 @@ class Worker:
         self.key = engine.key
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         environment = {**os.environ, **{name: str(threads) for name in names}, **engine.environment(folder)}
-        self.log = tempfile.TemporaryFile(dir=folder)
+        self.log = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed in `close`)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", engine.module],
             cwd=ROOT,

@@ -19,7 +19,6 @@ from benchmarks.workloads import Workload, make
 
 import numpy as np
 
-TURN = 0.15  # seconds that a turn takes at least, as many steps as that needs
 PAUSE = 0.03  # before a turn: the threads of the one before may still be waiting for work, awake
 SLOW = 2.5  # a step that takes more seconds than this is taken once, not in rounds
 LEAST = 3  # rounds
@@ -38,8 +37,9 @@ def write(workload: Workload, path: Path) -> dict[str, np.ndarray]:
 class Bench:
     """One worker an engine, for as long as the `with` lasts; one that dies is left out from then on."""
 
-    def __init__(self, engines: list[Engine], folder: Path, threads: int, say: Say):
-        self.folder, self.threads, self.say = folder, threads, say
+    def __init__(self, engines: list[Engine], folder: Path, threads: int, say: Say, turn: float = 0.15):
+        """turn: seconds that a turn takes at least, by as many steps as that needs."""
+        self.folder, self.threads, self.say, self.turn_seconds = folder, threads, say, turn
         self.engines = {engine.key: engine for engine in engines}
         self.workers: dict[str, Worker] = {}
         for engine in engines:
@@ -108,7 +108,7 @@ class Bench:
 
     def rounds(self, once: dict[str, float], rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
         """once: the seconds of one step of each engine. As many rounds as the seconds allow, at most `rounds`."""
-        steps = {key: max(1, round(TURN / max(t, 1e-5))) for key, t in once.items() if t <= SLOW}
+        steps = {key: max(1, round(self.turn_seconds / max(t, 1e-5))) for key, t in once.items() if t <= SLOW}
         turns = sum(n * once[key] + PAUSE for key, n in steps.items())
         rounds = max(min(LEAST, rounds), min(rounds, int(seconds / max(turns, 1e-5))))
         times: dict[str, list[float]] = {key: [] for key in steps}
@@ -120,7 +120,7 @@ class Bench:
                 if key not in times:
                     continue
                 try:
-                    times[key].append(self.turn(key, steps[key], warm=once[key] < TURN))
+                    times[key].append(self.turn(key, steps[key], warm=once[key] < self.turn_seconds))
                 except WorkerError as error:
                     cells[key] = self.failed(key, error)
                     del times[key]

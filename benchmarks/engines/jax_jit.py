@@ -11,7 +11,11 @@ import numpy as np
 
 
 def about():
-    return {"JAX": jax.__version__, "XLA's devices": ", ".join(map(str, jax.devices())), "matrix product of 1024 x 1024": matmul.rate(jnp.asarray, jax.block_until_ready)}
+    return {
+        "JAX": jax.__version__,
+        "XLA's devices": ", ".join(map(str, jax.devices())),
+        "matrix product of 1024 x 1024": matmul.rate(jnp.asarray, jax.block_until_ready),
+    }
 
 
 def convolve(x, w):
@@ -32,14 +36,13 @@ def prepare(workload, params, batch):
     if workload.model == "decode":
         return decode(params, batch, **workload.sizes)
     loss_and_gradients = jax.value_and_grad(lambda p, batch: plain.loss(jnp, workload, p, batch, convolve))
-    measured = jax.jit(loss_and_gradients)
+    compiled = jax.jit(loss_and_gradients).lower(params, batch).compile()
 
     def outputs():
-        loss, grads = measured(params, batch)
+        loss, grads = compiled(params, batch)
         return {"loss": np.asarray(loss), **jax.tree.map(np.asarray, grads)}
 
     if workload.model in ("attention", "tape"):
-        compiled = measured.lower(params, batch).compile()
         return Prepared(lambda: jax.block_until_ready(compiled(params, batch)), outputs, dict)
 
     @partial(jax.jit, donate_argnums=0)
@@ -51,11 +54,11 @@ def prepare(workload, params, batch):
         return *({name: x[i] for name, x in new.items()} for i in range(3)), t
 
     state = (on_device(params), jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32))
-    compiled = update.lower(state, batch).compile()
+    whole_step = update.lower(state, batch).compile()
 
     def step():
         nonlocal state
-        state = jax.block_until_ready(compiled(state, batch))
+        state = jax.block_until_ready(whole_step(state, batch))
 
     return Prepared(step, outputs, lambda: jax.tree.map(np.asarray, state[0]))
 

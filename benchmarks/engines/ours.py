@@ -1,10 +1,12 @@
 """This engine, as a user would write it: the layers of tinygrad_notes.nn, and models/language/gpt.py for the GPTs."""
 
+from functools import partial
+
 import tinygrad_notes  # noqa: F401  (before NumPy, which benchmarks.plain imports)
 from benchmarks import matmul, plain
 from benchmarks.workloads import ADAMW, GROUPS, Prepared
 from models.language import gpt
-from tinygrad_notes import Tensor, gradients, load, parameters, runtime
+from tinygrad_notes import Tensor, frozen, gradients, load, parameters, runtime, vjp
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Conv2d, GroupNorm, Linear, Sequential
 from tinygrad_notes.optim import AdamW
@@ -63,25 +65,27 @@ def language(params, batch, *, vocabulary, layers, heads, width, T, B):
 
 
 def attention(params, batch, **sizes):
-    p = {name: Tensor(x) for name, x in params.items()}
+    attend = partial(F.scaled_dot_product_attention, causal=True)
 
-    def forward():
-        return np.sum(F.scaled_dot_product_attention(p["q"], p["k"], p["v"], causal=True) * batch["dy"])
+    def step():
+        y, pull = vjp(attend, *params.values())
+        return y, pull(batch["dy"])
 
-    return untrained(p, forward)
+    def outputs():
+        y, grads = step()
+        return {"loss": (y * batch["dy"]).sum(), **dict(zip(params, grads))}
+
+    return Prepared(step, outputs, dict)
 
 
 def tape(params, batch, **sizes):
     p = {name: Tensor(x) for name, x in params.items()}
-    return untrained(p, lambda: plain.tape(np, p, **sizes))
 
-
-def untrained(p, forward):
     def outputs():
-        value = forward()
+        value = plain.tape(np, p, **sizes)
         return {"loss": value.value, **gradients(value, p)}
 
-    return Prepared(lambda: gradients(forward(), p), outputs, dict)
+    return Prepared(outputs, outputs, dict)
 
 
 def decode(params, batch, *, vocabulary, layers, heads, width, T, B, new, context):
@@ -89,7 +93,7 @@ def decode(params, batch, *, vocabulary, layers, heads, width, T, B, new, contex
     load(model, params)
 
     def outputs():
-        logits, _ = gpt.frozen(model)(batch["ids"], model.empty_cache(B))
+        logits, _ = frozen(model)(batch["ids"], model.empty_cache(B))
         return {"logits": logits[:, -1], "ids": step()}
 
     def step():
