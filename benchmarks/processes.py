@@ -34,7 +34,11 @@ class Worker:
             text=True,
             encoding="utf-8",
         )
-        self._receive("start", 120)
+        try:
+            self._receive("start", 120)
+        except WorkerError:
+            self.close()
+            raise
 
     def ask(self, do: str, *, timeout: float = 120, **arguments: Any) -> dict[str, Any]:
         try:
