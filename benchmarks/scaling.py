@@ -75,6 +75,11 @@ def exponents(series: Points) -> str:
     return ", ".join(f"{engine} {exponent(points):.2f}" for engine, points in series.items() if len(points) > 1)
 
 
+def short(x: float) -> str:
+    """51,296 -> 51 k"""
+    return f"{x:.0f}" if x < 10_000 else f"{x / 1e3:.0f} k" if x < 1e6 else f"{x / 1e6:.1f} M"
+
+
 def draw(found: dict[str, Points], path: Path) -> None:
     import matplotlib
 
@@ -91,6 +96,9 @@ def draw(found: dict[str, Points], path: Path) -> None:
             growth = f", grows as x^{exponent(points):.2f}" if len(points) > 1 else ""
             ax.plot([float(x) for x in xs], [points[x] * scale for x in xs], marker=marker, color=colour, label=title_of + growth)
         ax.set(xscale="log", yscale="log", xlabel=label, ylabel=unit, title=title)
+        at = sorted({float(x) for points in found.get(name, {}).values() for x in points})
+        ax.set_xticks(at, [short(x) for x in at])
+        ax.set_xticks([], minor=True)
         ax.grid(True, which="major", color="#dddddd", linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
         if ax.lines:

@@ -21,7 +21,7 @@ def about():
         with torch.backends.mkl.verbose(torch.backends.mkl.VERBOSE_ON):
             torch.ones(64, 64) @ torch.ones(64, 64)
         with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
-            F.conv2d(torch.ones(1, 16, 8, 8), torch.ones(16, 16, 3, 3))
+            F.conv2d(torch.ones(8, 16, 32, 32), torch.ones(16, 16, 3, 3))  # too small a one would not use oneDNN
 
     lines = printed_by(small_products).splitlines()
     mkl = [line.removeprefix("MKL_VERBOSE ") for line in lines if line.startswith("MKL_VERBOSE oneMKL")]
