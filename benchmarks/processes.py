@@ -6,6 +6,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ class Worker:
         return self._receive(do, timeout)
 
     def _receive(self, do: str, timeout: float) -> dict[str, Any]:
+        start = time.monotonic()
         timer = threading.Timer(timeout, self.process.kill)
         timer.start()
         try:
@@ -56,7 +59,10 @@ class Worker:
         finally:
             timer.cancel()
         if not line.endswith("\n"):
-            raise WorkerError(f"{self.key}: the process ended with code {self.process.wait()} when asked to {do}{self._last_words()}")
+            code = self.process.wait()
+            if time.monotonic() - start >= timeout:
+                raise WorkerError(f"{self.key}: {do} took more than {timeout:.0f} seconds; the process was ended")
+            raise WorkerError(f"{self.key}: the process ended with code {code} when asked to {do}{self._last_words()}")
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(f"{self.key}: {do} failed: {answer['error']}")
@@ -75,7 +81,8 @@ class Worker:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):  # what it was asked last may still wait to be sent
+            self.process.stdin.close()
         self.process.stdout.close()
         self.log.close()
 

@@ -27,6 +27,8 @@ changes; each is a process of its own, and all get the same weights and batches.
 
 {tape}
 
+{decoding}
+
 ## Memory
 
 MB that two steps add at their peak to a fresh process that holds the weights and the batch (for decoding one text): activations,
@@ -77,6 +79,7 @@ def page(results: dict[str, Any], tried: str) -> str:
         notes=notes(rows),
         missed=missed(rows),
         tape=tape(rows),
+        decoding=decoding(rows),
         memory=memory(rows),
         exponents=growth(results.get("scaling")),
         kernels=kernels(results.get("kernels")),
@@ -180,17 +183,21 @@ def missed(rows) -> str:
 
 
 def tape(rows) -> str:
-    """Microseconds for an operation, from the workload of that name."""
-    for w, row in rows:
-        if w.model == "tape":
-            n = TAPE_OPERATIONS * w.sizes["repeats"]
-            shown = [
-                f"{ENGINES[key].title} {row['cells'][key]['seconds'] / n * 1e6:.2f}"
-                for key in ENGINES
-                if "seconds" in row["cells"].get(key, {})
-            ]
-            return f"An operation on 32 floats, forward and backward, in microseconds (target {TAPE_TARGET}): {', '.join(shown)}."
-    return ""
+    n = lambda w: TAPE_OPERATIONS * w.sizes["repeats"]
+    shown = each(rows, "tape", lambda w, seconds: f"{seconds / n(w) * 1e6:.2f}")
+    return f"**The tape.** Microseconds for an operation on 32 floats, forward and backward (target {TAPE_TARGET}): {shown}."
+
+
+def decoding(rows) -> str:
+    shown = each(rows, "decode", lambda w, seconds: f"{w.sizes['new'] / seconds:.1f}")
+    return f"**Decoding.** Tokens a second, the prompt included (target: 0.9 of PyTorch's): {shown}."
+
+
+def each(rows, key: str, number) -> str:
+    """number(workload, seconds of a step) of every engine that was timed on the workload of this key."""
+    w, row = next(((w, row) for w, row in rows if w.key == key), (None, {"cells": {}}))
+    timed = {name: cell["seconds"] for name, cell in row["cells"].items() if "seconds" in cell}
+    return ", ".join(f"{ENGINES[name].title} {number(w, timed[name])}" for name in ENGINES if name in timed) or "not measured"
 
 
 # --- the other sections -------------------------------------------------------------------------------

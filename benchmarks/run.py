@@ -59,7 +59,14 @@ class Bench:
             worker.close()
 
     def about(self) -> dict[str, dict[str, str]]:
-        return {key: worker.ask("about")["about"] for key, worker in self.workers.items()}
+        """What each engine says of itself."""
+        found = {}
+        for key, worker in list(self.workers.items()):
+            try:
+                found[key] = worker.ask("about")["about"]
+            except WorkerError as error:
+                self.failed(key, error)
+        return found
 
     def failed(self, key: str, error: WorkerError) -> dict[str, str]:
         """Says what happened; a process that has ended is started anew for the next workload."""

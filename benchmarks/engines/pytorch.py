@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-
 
 def about():
     """Versions, and what MKL and oneDNN say themselves about the instructions that they use."""

@@ -86,6 +86,13 @@ def test_a_worker_answers_and_an_error_is_one_line(worker, tmp_path):
     worker.ask("unload")
 
 
+def test_a_worker_that_takes_too_long_is_ended(tmp_path):
+    with Worker(ENGINES["ours"], str(tmp_path), threads=1) as worker:
+        with pytest.raises(WorkerError, match="^ours: about took more than 0 seconds; the process was ended$"):
+            worker.ask("about", timeout=0.01)
+        assert not worker.alive()
+
+
 def test_a_worker_that_dies_is_one_line(worker):
     worker.process.kill()
     with pytest.raises(WorkerError, match=r"^ours: the process ended with code -9 when asked to unload[^\n]*$"):
@@ -192,6 +199,7 @@ def test_the_page_of_canned_results():
     assert "| gelu 768x512 | 100 | 250 | 50 | 0.40 | 2.00 |" in text and "| x 1 | 1 | – | – | – | – |" in text
     assert "tinygrad_notes: NumPy 2.4; BLAS core type SkylakeX" in text
     assert "tinygrad_notes 33.33, PyTorch eager 66.67" in text  # the tape: 0.01 s for 300 operations
+    assert "tinygrad_notes 12800.0, PyTorch eager 6400.0" in text  # 128 tokens in 0.01 s
     assert text.endswith("Nothing yet.\n") and not re.search(r"[{}]", text)
 
 
