@@ -169,7 +169,8 @@ def make_conv(rng, blocks, channels, side, B):
 
 
 def make_attention(rng, B, heads, width, T):
-    q, k, v, dy = (normal(rng, B, heads, T, width) for _ in range(4))
+    q, k = (normal(rng, B, heads, T, width) for _ in range(2))
+    v, dy = (normal(rng, B, heads, T, width, mean=1.0) for _ in range(2))  # so that the sum of y * dy, which is compared, does not cancel
     return {"q": q, "k": k, "v": v}, {"dy": dy}
 
 

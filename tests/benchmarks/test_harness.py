@@ -1,12 +1,15 @@
 """The parts of the benchmark that need no measuring: what is asked for, processes that fail, fits, the page."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 from benchmarks import __main__ as program
 from benchmarks import engines, report, run, scaling
 from benchmarks.engines import ENGINES, Engine
-from benchmarks.processes import Worker, WorkerError
+from benchmarks.processes import ROOT, Worker, WorkerError
 from benchmarks.workloads import ADAMW, WORKLOADS, Workload, chosen, make
 
 import numpy as np
@@ -88,7 +91,7 @@ def test_a_worker_answers_and_an_error_is_one_line(worker, tmp_path):
 
 def test_a_worker_that_takes_too_long_is_ended(tmp_path):
     with Worker(ENGINES["ours"], str(tmp_path), threads=1) as worker:
-        with pytest.raises(WorkerError, match="^ours: about took more than 0 seconds; the process was ended$"):
+        with pytest.raises(WorkerError, match=r"^ours: about took more than 0 seconds; the process was ended$"):
             worker.ask("about", timeout=0.01)
         assert not worker.alive()
 
@@ -107,14 +110,40 @@ def test_a_worker_that_cannot_start_says_its_last_words(tmp_path):
         Worker(Engine("none", "None", "no_such_engine"), str(tmp_path), threads=1)
 
 
+NOISY = """
+import sys, types
+engine = types.ModuleType("benchmarks.engines.noisy")
+engine.about = lambda: print("noise") or {"version": "1"}
+sys.modules[engine.__name__] = engine
+from benchmarks import worker
+worker.main("noisy")
+"""
+
+
+def test_what_an_engine_prints_does_not_stand_between_the_answers():
+    done = subprocess.run(
+        [sys.executable, "-c", NOISY],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        input='{"do": "about"}\n',
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"ready": True}, {"about": {"version": "1"}}]
+    assert "noise" in done.stderr
+
+
 class Stub:
     """A worker of a given speed, which dies after some turns."""
 
-    def __init__(self, seconds, lasts=10**9):
+    def __init__(self, seconds, lasts=10**9, name="", order=None):
         self.seconds, self.lasts, self.asked = seconds, lasts, []
+        self.name, self.order = name, [] if order is None else order
 
     def ask(self, do, n):
         self.asked.append(n)
+        self.order.append(self.name)
         self.lasts -= 1
         if self.lasts < 0:
             raise WorkerError("stub: the process ended with code -11 when asked to steps")
@@ -139,6 +168,15 @@ def test_rounds_divide_by_the_baseline(bench):
     assert cells["ours"] == {"seconds": 0.25, "rounds": 4, "ratio": [0.5, 0.5, 0.5]}
     assert cells["hips"] == {"seconds": 9.0, "rounds": 0, "ratio": [18.0, 18.0, 18.0]}
     assert bench.workers["ours"].asked == [1] * 4 and not bench.workers["hips"].asked
+
+
+def test_every_engine_begins_a_round_in_turn(bench):
+    bench, _ = bench
+    order: list[str] = []
+    bench.workers = {name: Stub(0.5, name=name, order=order) for name in ("ours", "torch", "jax")}
+    bench.rounds(dict.fromkeys(bench.workers, 0.5), rounds=4, seconds=100)
+    ours, torch, jax = bench.workers
+    assert order == [ours, torch, jax, torch, jax, ours, jax, ours, torch, ours, torch, jax]
 
 
 def test_rounds_end_with_the_budget_and_fast_engines_take_many_steps(bench):

@@ -1,5 +1,7 @@
 """What is timed side by side computes the same."""
 
+from contextlib import nullcontext
+
 from benchmarks import kernels
 
 import numpy as np
@@ -19,6 +21,16 @@ def test_kernel_twin_and_pytorch_agree(kernel):
         for g, h, shape in zip(grads, others, kernel.shapes):
             assert g.shape == shape
             np.testing.assert_allclose(h, g, rtol=1e-3, atol=1e-4)
+
+
+def test_only_the_twin_runs_inside_reference(monkeypatch):
+    entered = []
+    monkeypatch.setattr(kernels.tn, "reference", lambda: entered.append(True) or nullcontext())
+    runs = kernels.candidates(kernels.cases(small=True)[0])
+    runs["kernel"]()
+    assert not entered
+    runs["twin"]()
+    assert entered
 
 
 def test_turns_give_a_positive_median_for_each():
