@@ -64,6 +64,6 @@ def functional(params, loss_and_gradients, workload):
             grads.views[name][...] = g
         opt.step(grads.flat)
 
-    if workload.model in ("attention", "tape"):
+    if not workload.trained:
         return Prepared(lambda: loss_and_gradients(weights.views), outputs, dict)
     return Prepared(step, outputs, lambda: weights.views)

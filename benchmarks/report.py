@@ -31,7 +31,7 @@ changes; each is a process of its own, and all get the same weights and batches.
 
 ## Memory
 
-MB that two steps add at their peak to a fresh process that holds the weights and the batch (for decoding one text): activations,
+MB that two steps (one, where nothing is trained) add at their peak to a fresh process that holds the weights and the batch: activations,
 gradients, the engine's own copy of the weights, AdamW's two moments. For attention that is the output, the three gradients, and what they need.
 JAX's numbers contain what its compiler takes.
 

@@ -20,7 +20,8 @@ from benchmarks.workloads import Workload, make
 import numpy as np
 
 PAUSE = 0.03  # before a turn: the threads of the one before may still be waiting for work, awake
-SLOW = 2.5  # a step that takes more seconds than this is taken once, not in rounds
+SLOW = 2.5  # seconds: a step that takes longer, and SLOWER times as long as the baseline's, is taken once, not in rounds
+SLOWER = 3.0
 LEAST = 3  # rounds
 
 Say = Callable[[str], None]
@@ -93,7 +94,7 @@ class Bench:
             try:
                 self.workers[key].ask("load", workload=asdict(workload), data=str(data), timeout=180)
                 result = self.folder / f"{key}.npz"
-                once[key] = self.workers[key].ask("check", file=str(result), steps=3, timeout=180)["seconds"]
+                once[key] = self.workers[key].ask("check", file=str(result), steps=3 if workload.trained else 1, timeout=180)["seconds"]
                 with np.load(result) as arrays:
                     found = dict(arrays)
                 result.unlink()
@@ -115,7 +116,11 @@ class Bench:
 
     def rounds(self, once: dict[str, float], rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
         """once: the seconds of one step of each engine. As many rounds as the seconds allow, at most `rounds`."""
-        steps = {key: max(1, round(self.turn_seconds / max(t, 1e-5))) for key, t in once.items() if t <= SLOW}
+        steps = {
+            key: max(1, round(self.turn_seconds / max(t, 1e-5)))
+            for key, t in once.items()
+            if t <= max(SLOW, SLOWER * once.get(BASELINE, 0.0))
+        }
         turns = sum(n * once[key] + PAUSE for key, n in steps.items())
         rounds = max(min(LEAST, rounds), min(rounds, int(seconds / max(turns, 1e-5))))
         times: dict[str, list[float]] = {key: [] for key in steps}

@@ -9,7 +9,7 @@ from benchmarks.workloads import Workload, attention, gpt, make
 import numpy as np
 
 ENGINES = ["ours", "torch", "torch-best"]
-SECONDS = 4.0  # for the rounds of one point
+SECONDS = 3.0  # for the rounds of one point
 STYLE = {
     "ours": ("tinygrad_notes", "#1f6feb", "o"),
     "torch": ("PyTorch eager", "#d1582b", "s"),

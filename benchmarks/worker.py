@@ -57,7 +57,7 @@ class Server:
         self.workload, arrays = read(workload, data)
         before = memory.start()
         self.prepared = self.engine.prepare(self.workload, *arrays)
-        self.steps(2 if self.workload.model != "decode" else 1)
+        self.steps(2 if self.workload.trained else 1)
         return {"bytes": memory.peak() - before}
 
 

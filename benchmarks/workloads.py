@@ -34,6 +34,11 @@ class Workload:
     stretch: float | None = None
     small: dict[str, Any] = field(default_factory=dict, repr=False)  # sizes for tests and --quick
 
+    @property
+    def trained(self) -> bool:
+        """Whether a step changes weights."""
+        return self.model in ("mlp", "gpt", "conv")
+
     def shrunk(self) -> "Workload":
         """The same computation in a few milliseconds."""
         return replace(self, sizes=self.sizes | self.small)

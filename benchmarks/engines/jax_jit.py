@@ -42,7 +42,7 @@ def prepare(workload, params, batch):
         loss, grads = compiled(params, batch)
         return {"loss": np.asarray(loss), **jax.tree.map(np.asarray, grads)}
 
-    if workload.model in ("attention", "tape"):
+    if not workload.trained:
         return Prepared(lambda: jax.block_until_ready(compiled(params, batch)), outputs, dict)
 
     @partial(jax.jit, donate_argnums=0)

@@ -170,6 +170,13 @@ def test_rounds_divide_by_the_baseline(bench):
     assert bench.workers["ours"].asked == [1] * 4 and not bench.workers["hips"].asked
 
 
+def test_a_slow_baseline_is_still_timed_in_rounds(bench):
+    bench, _ = bench
+    bench.workers = {"ours": Stub(4.0), "torch": Stub(5.0), "jax": Stub(16.0)}
+    cells = bench.rounds({"ours": 4.0, "torch": 5.0, "jax": 16.0}, rounds=9, seconds=1)
+    assert [cells[key]["rounds"] for key in ("ours", "torch", "jax")] == [3, 3, 0]
+
+
 def test_every_engine_begins_a_round_in_turn(bench):
     bench, _ = bench
     order: list[str] = []
