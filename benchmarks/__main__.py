@@ -31,7 +31,7 @@ from tinygrad_notes import runtime
 RESULTS, PAGE, PICTURE = ROOT / "out" / "benchmarks.json", ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.png"
 TRIED = ROOT / "benchmarks" / "tried.md"
 SECTIONS = ("scaling", "kernels")
-BUDGET = 12.0  # seconds for the rounds of one workload
+BUDGET = 10.0  # seconds for the rounds of one workload
 
 
 def options(arguments: list[str]) -> argparse.Namespace:

@@ -23,6 +23,7 @@ PAUSE = 0.03  # before a turn: the threads of the one before may still be waitin
 SLOW = 2.5  # seconds: a step that takes longer, and SLOWER times as long as the baseline's, is taken once, not in rounds
 SLOWER = 3.0
 LEAST = 3  # rounds
+LONGEST = 300.0  # seconds for a check
 
 Say = Callable[[str], None]
 
@@ -92,19 +93,17 @@ class Bench:
                 cells[key] = {"why": why}
                 continue
             try:
-                self.workers[key].ask("load", workload=asdict(workload), data=str(data), timeout=180)
-                result = self.folder / f"{key}.npz"
-                once[key] = self.workers[key].ask("check", file=str(result), steps=3 if workload.trained else 1, timeout=180)["seconds"]
-                with np.load(result) as arrays:
-                    found = dict(arrays)
-                result.unlink()
-                reference = found if key == REFERENCE else reference
-                wrong = compare.differences(reference, found, initial) if reference else ["the reference failed"]
-                if wrong:
-                    raise WorkerError(f"{key}: {workload.key} is not timed: {wrong[0]}")
+                seconds_of_one, found = self.check(key, workload, data)
             except WorkerError as error:
                 cells[key] = self.failed(key, error)
-                once.pop(key, None)
+                continue
+            reference = found if key == REFERENCE else reference
+            wrong = compare.differences(reference, found, initial) if reference else ["there is nothing to compare it with"]
+            if wrong:
+                self.say(f"{key}: {workload.key} is not timed: {wrong[0]}")
+                cells[key] = {"why": wrong[0]}
+            else:
+                once[key] = seconds_of_one
         data.unlink()
         cells |= self.rounds(once, rounds, seconds)
         for key, worker in list(self.workers.items()):
@@ -113,6 +112,16 @@ class Bench:
             except WorkerError as error:
                 self.failed(key, error)
         return cells
+
+    def check(self, key: str, workload: Workload, data: Path) -> tuple[float, dict[str, np.ndarray]]:
+        """The seconds of one step, and what there is to compare."""
+        result = self.folder / f"{key}.npz"
+        self.workers[key].ask("load", workload=asdict(workload), data=str(data), timeout=LONGEST)
+        seconds = self.workers[key].ask("check", file=str(result), steps=3 if workload.trained else 1, timeout=LONGEST)["seconds"]
+        with np.load(result) as arrays:
+            found = dict(arrays)
+        result.unlink()
+        return seconds, found
 
     def rounds(self, once: dict[str, float], rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
         """once: the seconds of one step of each engine. As many rounds as the seconds allow, at most `rounds`."""
@@ -129,8 +138,6 @@ class Bench:
             order = list(times)
             first = r % max(1, len(order))
             for key in order[first:] + order[:first]:
-                if key not in times:
-                    continue
                 try:
                     times[key].append(self.turn(key, steps[key], warm=once[key] < self.turn_seconds))
                 except WorkerError as error:
