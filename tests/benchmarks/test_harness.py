@@ -202,6 +202,42 @@ def test_an_engine_that_dies_in_a_round_is_left_out_and_the_others_go_on(bench):
     assert cells["ours"]["rounds"] == 3 and len(said) == 1
 
 
+class Computes(Stub):
+    """A worker whose loss is given."""
+
+    def __init__(self, loss):
+        super().__init__(0.5)
+        self.loss, self.done = np.float32(loss), []
+
+    def ask(self, do, n=1, file=None, **arguments):
+        self.done.append(do)
+        if do == "check":
+            np.savez(file, **{"output loss": self.loss})
+        return super().ask(do, n)
+
+
+def test_an_engine_that_computes_something_else_is_not_timed(bench):
+    bench, said = bench
+    bench.engines = {key: ENGINES[key] for key in ("ours", "torch", "jax")}
+    bench.workers = {"ours": Computes(1.0), "torch": Computes(1.0), "jax": Computes(1.1)}
+    cells = bench.measure(chosen(["W1"])[0].shrunk(), rounds=2, seconds=100)
+    assert cells["jax"] == {"why": "loss differs by 1.0e-01, more than 1e-05"}
+    assert said == ["jax: W1 is not timed: loss differs by 1.0e-01, more than 1e-05"]
+    assert cells["torch"]["ratio"] == [1.0, 1.0, 1.0]
+    assert bench.workers["jax"].done == ["load", "check", "unload"]
+    assert bench.workers["torch"].done == ["load", "check", "steps", "steps", "unload"]
+    assert not list(bench.folder.iterdir())
+
+
+def test_what_an_engine_refuses_is_not_loaded(bench):
+    bench, _ = bench
+    bench.engines = {key: ENGINES[key] for key in ("ours", "hips")}
+    bench.workers = {"ours": Computes(1.0), "hips": Computes(1.0)}
+    cells = bench.measure(next(w for w in WORKLOADS if w.key == "W7-8192").shrunk(), rounds=1, seconds=1)
+    assert cells["hips"] == {"why": "all scores at once do not fit into memory"}
+    assert bench.workers["hips"].done == ["unload"] and cells["ours"]["ratio"] is None
+
+
 # --- fits and the page --------------------------------------------------------------------------------------
 
 
