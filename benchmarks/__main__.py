@@ -3,7 +3,7 @@
     --only W2,W7      these workloads (W7: all three lengths), or the sections "scaling", "kernels"
     --engines jax     these engines, beside tinygrad_notes and PyTorch
     --rounds 15       at most so many rounds
-    --quick           small sizes and two rounds, a few seconds: whether everything runs; nothing is written
+    --quick           small sizes and two rounds: whether everything runs; nothing is written
     --no-write        only print
     --report          write the page from the last results, without measuring
 
@@ -26,7 +26,6 @@ from benchmarks import engines, report, scaling
 from benchmarks.processes import ROOT
 from benchmarks.run import Bench, memory
 from benchmarks.workloads import WORKLOADS, chosen
-from tinygrad_notes import runtime
 
 RESULTS, PAGE, PICTURE = ROOT / "out" / "benchmarks.json", ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.png"
 TRIED = ROOT / "benchmarks" / "tried.md"
@@ -46,18 +45,15 @@ def options(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def machine(threads: int) -> dict[str, str]:
-    about = runtime.report()
-    return {"CPU": about["CPU"], "cores": f"{about['cores'].split(',')[0]}, {threads} threads used", "system": about["system"]}
-
-
 def measure(chosen_workloads, chosen_engines, sections, args) -> dict[str, Any]:
-    found: dict[str, Any] = {"machine": machine(args.threads), "workloads": {}}
+    found: dict[str, Any] = {"workloads": {}}
     rounds, seconds = (2, 0.1) if args.quick else (args.rounds, BUDGET)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with Bench(chosen_engines, folder, args.threads, say=print, turn=0.005 if args.quick else 0.15) as bench:
-            found["engines"] = bench.about()
+            found["engines"] = about = bench.about()
+            ours = about.get(engines.REFERENCE, {})
+            found["machine"] = {name: ours.pop(name) for name in ("CPU", "cores", "system") if name in ours}
             for w in chosen_workloads:
                 start = time.perf_counter()
                 cells = bench.measure(w.shrunk() if args.quick else w, rounds, seconds)

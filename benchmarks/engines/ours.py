@@ -15,8 +15,7 @@ import numpy as np
 
 
 def about():
-    report = {name: value for name, value in runtime.report().items() if name not in ("CPU", "cores", "system")}
-    return {**report, "matrix product of 1024 x 1024": matmul.rate(np.asarray)}
+    return {**runtime.report(), "matrix product of 1024 x 1024": matmul.rate(np.asarray)}
 
 
 def prepare(workload, params, batch):
