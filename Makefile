@@ -33,7 +33,7 @@ parity: $(VENV)/installed-parity ## install PyTorch, JAX, transformers and diffu
 	$(RUN) -m pytest tests/parity
 
 bench: $(VENV)/installed-bench ## install the peers into .venv and measure against them; writes docs/performance.md (some minutes, in quiet)
-	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks $(if $(QUICK),--quick)
 
 tables: $(VENV)/installed-test ## write docs/ops.md and docs/limits.md anew
 	$(RUN) -m tests.tables
@@ -64,7 +64,7 @@ $(VENV)/created:
 
 $(VENV)/installed-test: EXTRAS := test,walkthroughs,fast
 $(VENV)/installed-parity: EXTRAS := test,walkthroughs,fast,parity
-$(VENV)/installed-bench: EXTRAS := test,walkthroughs,fast,bench
+$(VENV)/installed-bench: EXTRAS := bench
 $(VENV)/installed-dev: EXTRAS := dev
 $(VENV)/installed-%: $(VENV)/created pyproject.toml
 	@echo "installing tinygrad_notes[$(EXTRAS)] into $(VENV)"

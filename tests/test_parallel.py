@@ -87,7 +87,7 @@ def test_losses_that_couple_the_batch_are_refused(name):
         "batch norm": lambda a: np.mean(norm(a @ x, train=True) ** 4),
         "sum": lambda a: np.sum((a @ x) ** 2),
     }
-    with pytest.raises(ValueError, match="its halves give .*: it couples the examples"):
+    with pytest.raises(ValueError, match=r"its halves give .*: it couples the examples"):
         data_parallel(losses[name], x)(features)
 
 
