@@ -9,6 +9,7 @@ import tinygrad_notes as tn
 from tinygrad_notes import threads
 from tinygrad_notes.core import walk
 from tinygrad_notes.fused import convolution as convolution_file
+from tinygrad_notes.fused import embedding as embedding_file
 from tinygrad_notes.fused import kernels, rows
 from tinygrad_notes.fused.convolution import Geometry
 
@@ -26,6 +27,7 @@ def small_pieces():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "CHUNK", 10)
         patch.setattr(convolution_file, "ROOM", 100)
+        patch.setattr(embedding_file, "SMALL", 12)
         patch.setattr(threads, "LARGE", 0)  # and two threads share the pieces
         yield
 
@@ -95,7 +97,9 @@ def cross_entropy(draw):
     params = {"targets": rng.integers(0, C, n), "weights": rng.random(n)}
     if draw(st.booleans()):
         params |= {"counted": (rng.random(n) < 0.7).astype(float), "smooth": rng.random(C)}
-    return [(n, C)], params
+    if draw(st.booleans()):
+        params["divisor"] = 1.5
+    return [draw(st.sampled_from([(n, C), (n, 1, C)]))], params
 
 
 @st.composite

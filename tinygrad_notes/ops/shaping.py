@@ -26,8 +26,8 @@ def bind_reshape(op, args, kwargs):
 
 op(
     np.reshape,
-    lambda g, y, x, *, shape, layout: np.reshape(g, x.shape, layout),
-    forward=lambda x, *, shape, layout: np.reshape(x, shape, layout),
+    lambda g, y, x, *, shape, layout: g.reshape(x.shape, order=layout),
+    forward=lambda x, *, shape, layout: np.asarray(x).reshape(shape, order=layout),
     bind=bind_reshape,
     cases=[
         ((3, 4), Given((2, 6))),
@@ -78,7 +78,7 @@ compose(np.astype, lambda x, dtype, /, *, copy=True, device=None: x.astype(dtype
 
 
 def transpose_rule(g, y, x, *, axes=None):
-    return np.transpose(g, None if axes is None else np.argsort([a % len(axes) for a in axes]))
+    return g.transpose(None if axes is None else sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))  # back where they were
 
 
 op(np.transpose, transpose_rule, cases=[((2, 3, 4),), ((2, 3, 4), {"axes": (1, 2, 0)}), ((2, 3, 4), {"axes": (-1, 0, 1)}), ((),)])
