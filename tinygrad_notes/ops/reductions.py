@@ -2,11 +2,13 @@
 
 import math
 
-from tinygrad_notes.binding import Given, check_params
+from tinygrad_notes.binding import Given, check_params, label, refuse_out
+from tinygrad_notes.core import Variable, table
 from tinygrad_notes.ops import methods  # noqa: F401  (importing registers)
 from tinygrad_notes.ops.elementwise import nonzero
 from tinygrad_notes.ops.indexing import scatter_add
-from tinygrad_notes.registry import compose, constant, op
+from tinygrad_notes.ops.contractions import as_array
+from tinygrad_notes.registry import compose, constant, op, plain
 
 import numpy as np
 
@@ -36,6 +38,23 @@ def count(shape, axis, where, dtype, less=0, least=0):
         axes = range(len(shape)) if axis is None or not shape else axis if isinstance(axis, tuple) else (axis,)
         return max(math.prod(shape[i] for i in axes) - less, least)
     return np.maximum(np.sum(np.broadcast_to(where, shape), axis=axis, keepdims=True, dtype=dtype) - less, least)
+
+
+def begin_with_tensors(function, join, neutral):
+    """Let function(..., initial=t) begin with a Tensor t: joined to what `function` gives, which begins with `neutral`."""
+    made = table[function]
+    place = made.names.index("initial")
+
+    def call(*args, **kwargs):
+        initial = args[place] if len(args) > place else kwargs.get("initial")
+        if not isinstance(initial, Variable):
+            return made(*args, **kwargs)
+        if initial.ndim:
+            raise ValueError(f"{made.label}: initial has shape {initial.shape}, expected one number")
+        y = made(**(dict(zip(made.names, args)) | kwargs | {"initial": neutral}))
+        return join(y, initial if initial.dtype == y.dtype else initial.astype(y.dtype))
+
+    table[function] = call
 
 
 # --- sums, means, products ------------------------------------------------------------------
@@ -87,9 +106,12 @@ STARTS = [
     ((3, 4), {"axis": 0, "initial": 0.5, "where": MASK}),
     ((2, 3), {"initial": 1.5, "where": False}),
 ]
-op(np.sum, sum_rule, cases=AXES + WHERE + EMPTY + STARTS)
+BEGUN = [((3, 4), 0, None, None, False, ()), ((2, 3), None, None, None, True, (), MASK[:2, :3])]  # initial by position
+op(np.sum, sum_rule, cases=AXES + WHERE + EMPTY + STARTS + BEGUN)
 op(np.mean, mean_rule, cases=AXES + WHERE + EMPTY[2:3])
-op(np.prod, prod_rule, cases=AXES + WHERE + EMPTY + STARTS + [((7,),), ((2, 3), {"initial": None}), ((1, 3), {"axis": 0})])
+op(np.prod, prod_rule, cases=AXES + WHERE + EMPTY + STARTS + BEGUN + [((7,),), ((2, 3), {"initial": None}), ((1, 3), {"axis": 0})])
+begin_with_tensors(np.sum, np.add, 0)
+begin_with_tensors(np.prod, np.multiply, 1)
 
 # --- extremes ---------------------------------------------------------------------------------
 
@@ -106,8 +128,13 @@ BOUNDED = [
     ((3, 4), {"axis": 1, "where": MASK, "initial": -0.1}),
     ((3, 4), {"where": MASK, "initial": 5.0}),
 ]
+BOUNDED += [((3, 4), {"axis": 0, "initial": -5.0, "where": MASK}), ((3, 4), 0, None, False, ()), ((2, 3), None, None, True, (), MASK[:2, :3])]
 for extreme in (np.max, np.amax, np.min, np.amin, np.nanmax, np.nanmin):
-    op(extreme, extreme_rule, cases=AXES + EMPTY[2:] + BOUNDED + [((3, 4), {"axis": 0, "initial": -5.0, "where": MASK})])
+    op(extreme, extreme_rule, cases=AXES + EMPTY[2:] + BOUNDED)
+for greatest, join in ((np.max, np.maximum), (np.amax, np.maximum), (np.nanmax, np.fmax)):
+    begin_with_tensors(greatest, join, -math.inf)
+for least, join in ((np.min, np.minimum), (np.amin, np.minimum), (np.nanmin, np.fmin)):
+    begin_with_tensors(least, join, math.inf)
 
 compose(
     np.ptp,
@@ -228,14 +255,74 @@ def quantile_rule(function):
     return rule
 
 
-def median_rule(g, y, x, *, axis=None, keepdims=False):
+def median_rule(g, y, x, *, axis=None, overwrite_input=False, keepdims=False):
     return by_rank(g, y, x, axis=axis, positions=np.median)
+
+
+def keep_input(function):
+    """overwrite_input= allows NumPy to reorder the array, which a Tensor does not."""
+    return lambda *args, overwrite_input=False, **params: function(*args, **params)
+
+
+# The rank of the quantile q of n numbers is n q + a + q (1 - a - b) - 1, counted from 0 (Hyndman and Fan, 1996): a, b.
+LINES = {
+    "interpolated_inverted_cdf": (0, 1),
+    "hazen": (0.5, 0.5),
+    "weibull": (0, 0),
+    "linear": (1, 1),
+    "median_unbiased": (1 / 3, 1 / 3),
+    "normal_unbiased": (3 / 8, 3 / 8),
+}
+
+
+def quantile_by_q(function, one, a, q, axis=None, out=None, overwrite_input=False, **params):
+    """A quantile on its way between two elements, as q moves; `one` is the q of the largest, 1 or 100.
+
+    At an element the slope is that of the piece to its right. The methods that jump have slope 0 in q.
+    """
+    if out is not None:
+        raise refuse_out(label(function))
+    if params.get("method", "linear") not in LINES:
+        return function(a, plain(q), axis=axis, **params)
+    expected = np.asarray(function(plain(a), plain(q), axis=axis, **params))  # its shape and its NaN, and NumPy's own errors
+    first, last = LINES[params.get("method", "linear")]
+    flat, _ = rows(as_array(a), axis)
+    if not flat.size:
+        return expected
+    values, n = np.sort(flat, axis=1), np.sum(~np.isnan(flat), axis=1)  # NaN comes last
+    part, count = np.reshape(q, (-1, 1)) / one, n.astype(q.dtype)
+    rank = np.clip(count * part + first + part * (1 - first - last) - 1, 0, np.maximum(count - 1, 0))  # (Q, B)
+    low = np.minimum(np.floor(rank).astype(int), np.maximum(n - 1, 0))
+    row = np.arange(len(n))
+    below, above = values[row, low], values[row, np.minimum(low + 1, np.maximum(n - 1, 0))]
+    y = np.reshape(below + (above - below) * (rank - low.astype(q.dtype)), expected.shape)
+    return np.where(np.isnan(expected), expected, y)
+
+
+def quantile_rule(function):
+    def rule(g, y, x, *, q, axis=None, overwrite_input=False, method="linear", keepdims=False, weights=None):
+        return by_rank(g, y, x, axis=axis, positions=lambda ranks: function(ranks, q, method=method), weights=weights)
+
+    return rule
+
+
+def take_q(function, one):
+    """Let q be a Tensor."""
+    made = table[function]
+
+    def call(*args, **kwargs):
+        q = args[1] if len(args) > 1 else kwargs.get("q")
+        if not isinstance(q, Variable):
+            return made(*args, **kwargs)
+        return quantile_by_q(function, one, **(dict(zip(made.names, args)) | kwargs))
+
+    table[function] = call
 
 
 METHODS = "inverted_cdf averaged_inverted_cdf closest_observation interpolated_inverted_cdf hazen weibull linear median_unbiased normal_unbiased lower higher midpoint nearest"
 SOME = np.array([[0.1, 0.5], [0.0, 1.0]])
 for median, quantile, percentile in ((np.median, np.quantile, np.percentile), (np.nanmedian, np.nanquantile, np.nanpercentile)):
-    op(median, median_rule, cases=[*AXES, ((5,),)])
+    op(median, median_rule, forward=keep_input(median), cases=[*AXES, ((5,),)])
     cases = [
         ((3, 4), 0.3),
         ((3, 4), SOME, {"axis": 1}),
@@ -245,12 +332,13 @@ for median, quantile, percentile in ((np.median, np.quantile, np.percentile), (n
     ]
     cases += [((7,), 0.37, {"method": method}) for method in METHODS.split()]
     cases += [((5,), 0.6, {"weights": np.array([1.0, 2.0, 0.5, 1.0, 3.0]), "method": "inverted_cdf"})]
-    op(quantile, quantile_rule(quantile), cases=cases)
-    op(
-        percentile,
-        quantile_rule(percentile),
-        cases=[((3, 4), 30), ((3, 4), 100 * SOME, {"axis": 1}), ((5,), 40.0, {"method": "hazen", "keepdims": True})],
-    )
+    cases += [((4, 2), (3,), {"axis": 0, "method": method}) for method in LINES]
+    cases += [((3, 4), (2, 2), {"axis": (0, 1), "keepdims": True}), ((3,), ()), ((3, 4), (), {"axis": 1, "method": "lower"})]
+    op(quantile, quantile_rule(quantile), forward=keep_input(quantile), cases=cases, domain=[None, (0.1, 0.9)])
+    cases = [((3, 4), 30), ((3, 4), 100 * SOME, {"axis": 1}), ((5,), 40.0, {"method": "hazen", "keepdims": True}), ((3, 4), (2,), {"axis": 1})]
+    op(percentile, quantile_rule(percentile), forward=keep_input(percentile), cases=cases, domain=[None, (10.0, 90.0)])
+    take_q(quantile, 1)
+    take_q(percentile, 100)
 
 # --- NaN as a missing value ---------------------------------------------------------------------------
 
@@ -271,8 +359,10 @@ def some_nan(rng, shape):
     return x
 
 
-op(np.nansum, without_nan(sum_rule), cases=AXES + WHERE + EMPTY + STARTS)
-op(np.nanprod, without_nan(prod_rule), cases=AXES + WHERE + EMPTY + STARTS)
+op(np.nansum, without_nan(sum_rule), cases=AXES + WHERE + EMPTY + STARTS + BEGUN)
+op(np.nanprod, without_nan(prod_rule), cases=AXES + WHERE + EMPTY + STARTS + BEGUN)
+begin_with_tensors(np.nansum, np.add, 0)
+begin_with_tensors(np.nanprod, np.multiply, 1)
 op(np.nanmean, without_nan(mean_rule), cases=AXES + WHERE + EMPTY[2:3])
 for function, rule in ((np.nanvar, var_rule), (np.nanstd, std_rule)):
     over_x, over_mean = moment_without_nan(rule), moment_without_nan(by_mean(rule))
