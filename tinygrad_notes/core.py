@@ -172,7 +172,7 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
             members[i] = g if members[i] is None else members[i] + g  # a higher order picks the same member again
         elif op.into is not None and not higher:  # indexing adds into one buffer instead of making many
             parent = parents[0]
-            if parent not in owned:
+            if parent not in owned or type(grads[parent]) is not np.ndarray:  # a sum of numbers is a scalar
                 grads[parent] = np.array(grads[parent]) if parent in grads else np.zeros(parent.shape, parent.dtype)
                 owned.add(parent)
             op.into(grads[parent], g, **node.params)
