@@ -100,7 +100,7 @@ def fold(ufunc, x, axis=0, keepdims=False, initial=None, where=True):
             f"np.{ufunc.__name__}.reduce: nothing to begin with (x {x.shape}), and this function has no neutral element; pass initial="
         )
     kept = itertools.repeat(True) if where is True else terms(np.broadcast_to(where, x.shape))
-    y: Any = None if start is None else np.full(shape, start, x.dtype)
+    y: Any = None if start is None else np.broadcast_to(np.asarray(start, x.dtype) if isinstance(start, float | int) else start.astype(x.dtype), shape)
     for term, keep in zip(terms(x), kept):
         y = term if y is None else ufunc(y, term) if keep is True else np.where(keep, ufunc(y, term), y)
     return np.expand_dims(y, axes) if keepdims else y
