@@ -26,6 +26,8 @@ table: dict[Any, Any] = {}  # what a NumPy function does when an argument is a T
 NO_PARAMS: dict[str, Any] = {}
 FREED: Any = ("freed",)  # stands in for the parents of a node whose memory was given back
 PICK: Any = "pick"  # the op of a member of a multiple output
+# Modules whose functions get their rules when they can be needed: importing them costs time.
+LATE = {"scipy.special": "tinygrad_notes.ops.special", "numpy.lib.recfunctions": "tinygrad_notes.ops.structured"}
 
 
 class Node:
@@ -92,9 +94,10 @@ class Variable:
 
 
 def no_rule(key: Any) -> Callable:
-    if "scipy.special" in sys.modules and "tinygrad_notes.ops.special" not in sys.modules:
-        importlib.import_module("tinygrad_notes.ops.special")  # its rules are loaded when they can be needed
-        return table.get(key) or no_rule(key)
+    for module, rules in LATE.items():
+        if module in sys.modules and rules not in sys.modules:
+            importlib.import_module(rules)
+            return table.get(key) or no_rule(key)
     name = f"{label(key[0])}.{key[1]}" if isinstance(key, tuple) else label(key)
     raise TypeError(
         f"{name} is not differentiable here: no rule. Add one block in ops/ (see CONTRIBUTING.md), or pass t.value if you need no gradient"
