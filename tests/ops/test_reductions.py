@@ -209,7 +209,9 @@ def test_constants():
 
 def binary():
     found = [
-        item for item in registry if isinstance(getattr(item, "function", None), np.ufunc) and (item.function, "outer") in table and item.function.nin == 2
+        item
+        for item in registry
+        if isinstance(getattr(item, "function", None), np.ufunc) and (item.function, "outer") in table and item.function.nin == 2
     ]
     return [item for item in found if item.function in vars(np).values()]
 

@@ -5,7 +5,7 @@ ops that are wrong. Cotangents are random: with ones, the true gradients of soft
 every norm are zero, and a rule that returns zeros would pass.
 """
 
-from tests.ops.samples import Sample, all_cases, sample
+from tests.ops.samples import Sample, all_cases, fill, sample
 from tinygrad_notes.check import (
     EPS,
     EPS32,
@@ -371,3 +371,23 @@ def test_every_rule_has_a_case(item):
             check_grads(f, *(rng.uniform(-2, 2, shape) for shape in shapes))
     missing = {i for i, rule in enumerate(item.rules) if rule is not None} - seen.inputs
     assert not missing, f"{item.label}: no case gives a Tensor to input {sorted(missing)}, so its rule is never tried: add one"
+
+
+def test_a_tensor_in_any_place_of_a_call_ends():
+    """Where NumPy wants an index, an axis or a mask, a Tensor gives a value or an error, never an endless loop between NumPy and us."""
+    for item, case, name in all_cases():
+        s = sample(item, case)
+        args = fill(s.template, s.inputs)
+        places = [*enumerate(args), *s.kwargs.items()]
+        for place, value in places:
+            try:
+                t = Tensor(np.asarray(value, float))
+            except (TypeError, ValueError):  # a word, a slice, a function, a ragged list
+                continue
+            positional = [t if i == place else a for i, a in enumerate(args)]
+            try:
+                s.calls(*positional, **{k: t if k == place else v for k, v in s.kwargs.items()})
+            except RecursionError:
+                pytest.fail(f"{name}: a Tensor as argument {place!r} never ends")
+            except Exception:  # an index that is no whole number, or what no rule knows: it says so
+                continue

@@ -222,7 +222,7 @@ compose(
 def delete(arr, obj, axis=None):
     if axis is None:
         arr, axis = np.ravel(arr), 0
-    return np.take(arr, np.delete(np.arange(arr.shape[axis]), obj), axis)
+    return np.take(arr, np.delete(np.arange(arr.shape[axis]), plain(obj)), axis)
 
 
 def compress(condition, a, axis=None, out=None):

@@ -31,8 +31,15 @@ FIRST_AXIS = [
     ((3, 4), {"axis": None}),
     ((3, 4), {"where": MASK, "initial": 0.5}),
 ]
+
+
+def reduce_with(function):
+    """ufunc.reduce by NumPy's function of it. A Tensor as mask is no mask: NumPy says so."""
+    return lambda x, axis=0, where=True, **params: function(x, axis=axis, where=plain(where), **params)
+
+
 for ufunc, function in ((np.add, np.sum), (np.multiply, np.prod), (np.maximum, np.max), (np.minimum, np.min)):
-    method(ufunc, "reduce", lambda x, axis=0, function=function, **params: function(x, axis=axis, **params), FIRST_AXIS)
+    method(ufunc, "reduce", reduce_with(function), FIRST_AXIS)
 for ufunc, function in ((np.add, np.cumsum), (np.multiply, np.cumprod)):
     method(
         ufunc,
@@ -100,7 +107,11 @@ def fold(ufunc, x, axis=0, keepdims=False, initial=None, where=True):
             f"np.{ufunc.__name__}.reduce: nothing to begin with (x {x.shape}), and this function has no neutral element; pass initial="
         )
     kept = itertools.repeat(True) if where is True else terms(np.broadcast_to(where, x.shape))
-    y: Any = None if start is None else np.broadcast_to(np.asarray(start, x.dtype) if isinstance(start, float | int) else start.astype(x.dtype), shape)
+    y: Any = (
+        None
+        if start is None
+        else np.broadcast_to(np.asarray(start, x.dtype) if isinstance(start, float | int) else start.astype(x.dtype), shape)
+    )
     for term, keep in zip(terms(x), kept):
         y = term if y is None else ufunc(y, term) if keep is True else np.where(keep, ufunc(y, term), y)
     return np.expand_dims(y, axes) if keepdims else y

@@ -170,5 +170,15 @@ SAMPLE = np.array([0.0, 0.4, 1.0, 1.7, 3.0, 2.9, -5.0])
 compose(np.histogram_bin_edges, bin_edges, cases=[((5,),), ((2, 3), 4), ((6,), "sturges")])
 WEIGHED = [(SAMPLE, 4, Given((0, 3)), False, (7,)), (SAMPLE, [0.0, 1.0, 4.0], None, True, (7,))]
 compose(np.histogram, histogram, cases=[*WEIGHED, ((6,), 3), ((6,), 3, None, True)], domain=(0.5, 2.0))
-compose(np.histogram2d, histogram2d, cases=[(SAMPLE, SAMPLE[::-1], 3, None, True, (7,)), ((5,), (5,), Given([2, 3]), None, True)], domain=(0.5, 2.0))
-compose(np.histogramdd, histogramdd, cases=[((5, 2), 3), ((5, 3), Given([2, 1, 3]), None, True), (SAMPLE[:, None], 3, None, True, (7,))], domain=(0.5, 2.0))
+compose(
+    np.histogram2d,
+    histogram2d,
+    cases=[(SAMPLE, SAMPLE[::-1], 3, None, True, (7,)), ((5,), (5,), Given([2, 3]), None, True)],
+    domain=(0.5, 2.0),
+)
+compose(
+    np.histogramdd,
+    histogramdd,
+    cases=[((5, 2), 3), ((5, 3), Given([2, 1, 3]), None, True), (SAMPLE[:, None], 3, None, True, (7,))],
+    domain=(0.5, 2.0),
+)

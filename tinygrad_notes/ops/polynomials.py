@@ -120,7 +120,9 @@ def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
     if not cov:
         return coefficients
     if cov != "unscaled" and len(x) <= deg + 1:
-        raise ValueError(f"np.polyfit: {len(x)} points for {deg + 1} coefficients, expected more points to scale the covariance; or pass cov='unscaled'")
+        raise ValueError(
+            f"np.polyfit: {len(x)} points for {deg + 1} coefficients, expected more points to scale the covariance; or pass cov='unscaled'"
+        )
     covariance = np.linalg.inv(scaled.T @ scaled) / np.outer(lengths, lengths)
     scale = 1 if cov == "unscaled" else residuals / (len(x) - deg - 1)
     return coefficients, covariance[:, :, None] * scale if y.ndim == 2 else covariance * scale

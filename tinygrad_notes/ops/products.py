@@ -25,6 +25,7 @@ def by_axes(ufunc, *inputs, axes, keepdims=False, **params):
     out = places[len(inputs)] if len(places) > len(inputs) else []
     return np.moveaxis(y, range(-len(out), 0), out)
 
+
 # --- matmul -------------------------------------------------------------------------------
 
 

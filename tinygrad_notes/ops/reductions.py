@@ -128,7 +128,11 @@ BOUNDED = [
     ((3, 4), {"axis": 1, "where": MASK, "initial": -0.1}),
     ((3, 4), {"where": MASK, "initial": 5.0}),
 ]
-BOUNDED += [((3, 4), {"axis": 0, "initial": -5.0, "where": MASK}), ((3, 4), 0, None, False, ()), ((2, 3), None, None, True, (), MASK[:2, :3])]
+BOUNDED += [
+    ((3, 4), {"axis": 0, "initial": -5.0, "where": MASK}),
+    ((3, 4), 0, None, False, ()),
+    ((2, 3), None, None, True, (), MASK[:2, :3]),
+]
 for extreme in (np.max, np.amax, np.min, np.amin, np.nanmax, np.nanmin):
     op(extreme, extreme_rule, cases=AXES + EMPTY[2:] + BOUNDED)
 for greatest, join in ((np.max, np.maximum), (np.amax, np.maximum), (np.nanmax, np.fmax)):
@@ -335,7 +339,12 @@ for median, quantile, percentile in ((np.median, np.quantile, np.percentile), (n
     cases += [((4, 2), (3,), {"axis": 0, "method": method}) for method in LINES]
     cases += [((3, 4), (2, 2), {"axis": (0, 1), "keepdims": True}), ((3,), ()), ((3, 4), (), {"axis": 1, "method": "lower"})]
     op(quantile, quantile_rule(quantile), forward=keep_input(quantile), cases=cases, domain=[None, (0.1, 0.9)])
-    cases = [((3, 4), 30), ((3, 4), 100 * SOME, {"axis": 1}), ((5,), 40.0, {"method": "hazen", "keepdims": True}), ((3, 4), (2,), {"axis": 1})]
+    cases = [
+        ((3, 4), 30),
+        ((3, 4), 100 * SOME, {"axis": 1}),
+        ((5,), 40.0, {"method": "hazen", "keepdims": True}),
+        ((3, 4), (2,), {"axis": 1}),
+    ]
     op(percentile, quantile_rule(percentile), forward=keep_input(percentile), cases=cases, domain=[None, (10.0, 90.0)])
     take_q(quantile, 1)
     take_q(percentile, 100)
