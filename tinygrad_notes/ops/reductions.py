@@ -252,13 +252,6 @@ def by_rank(g, y, x, *, axis, positions, weights=None):
     return back(give(low, 1 - fraction) + give(np.minimum(low + 1, n - 1), fraction))
 
 
-def quantile_rule(function):
-    def rule(g, y, x, *, q, axis=None, method="linear", keepdims=False, weights=None):
-        return by_rank(g, y, x, axis=axis, positions=lambda ranks: function(ranks, q, method=method), weights=weights)
-
-    return rule
-
-
 def median_rule(g, y, x, *, axis=None, overwrite_input=False, keepdims=False):
     return by_rank(g, y, x, axis=axis, positions=np.median)
 

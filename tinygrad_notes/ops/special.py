@@ -6,6 +6,7 @@ NIST's Digital Library of Mathematical Functions (dlmf.nist.gov).
 
 import math
 
+from tinygrad_notes.ops import elliptic  # noqa: F401  (importing registers)
 from tinygrad_notes.ops.elementwise import horner
 from tinygrad_notes.ops.gamma import POSITIVE, SQRT_PI, UNIT, Probe, bind_order, more, one
 from tinygrad_notes.ops.methods import add_methods
@@ -145,50 +146,6 @@ def spence_rule(g, y, x):
 
 one(sp.spence, spence_rule, POSITIVE)
 
-# --- elliptic integrals and functions (DLMF 19.4, 22.13) --------------------------------------------------
-
-
-def ellipk_slope(m):
-    """As a hypergeometric series, smooth at m = 0 (DLMF 19.5.1, 15.5.1)."""
-    a, b = m.dtype.type(1.5), m.dtype.type(2)
-    return math.pi / 8 * sp.hyp2f1(a, a, b, m)
-
-
-def ellipe_slope(m):
-    a, b, c = m.dtype.type(0.5), m.dtype.type(1.5), m.dtype.type(2)
-    return -math.pi / 8 * sp.hyp2f1(a, b, c, m)
-
-
-def ellipkm1_rule(g, y, p):
-    """-K'(1 - p); for small p, which 1 - p would lose, by E and K."""
-    small = p < 0.5
-    q = np.where(small, p, 0.5)
-    return g * np.where(small, (y - sp.ellipe(1 - q) / q) / (2 * (1 - q)), -ellipk_slope(1 - np.where(small, 0.5, p)))
-
-
-one(sp.ellipk, lambda g, y, m: g * ellipk_slope(m), (-0.8, 0.8))
-one(sp.ellipe, lambda g, y, m: g * ellipe_slope(m), (-0.8, 0.8))
-one(sp.ellipkm1, ellipkm1_rule, (0.1, 1.5))
-ANGLES = [((2, 3), 0.4), ((3,), np.array([-0.5, 0.0, 0.7])), ((), 0.5)]
-more(sp.ellipkinc, lambda g, y, phi, m: g / np.sqrt(1 - m * np.square(np.sin(phi))), None, cases=ANGLES)
-more(sp.ellipeinc, lambda g, y, phi, m: g * np.sqrt(1 - m * np.square(np.sin(phi))), None, cases=ANGLES)
-more(
-    sp.ellipj,
-    lambda g, y, u, m: g[0] * (y[1] * y[2]) - g[1] * (y[0] * y[2]) - g[2] * (m * y[0] * y[1]) + g[3] * y[2],
-    None,
-    cases=[((2, 3), 0.4), ((3,), np.array([0.1, 0.0, 0.7]))],
-)
-
-
-def agm_by_first(g, y, a, b):
-    """The derivative of pi/4 (a + b) / K(m), m = ((a - b) / (a + b))^2 (DLMF 19.8.5)."""
-    s = a + b
-    m = np.square((a - b) / s)
-    return g * (y / s - y / sp.ellipk(m) * ellipk_slope(m) * (4 * b * (a - b) / (s * s * s)))
-
-
-more(sp.agm, agm_by_first, lambda g, y, a, b: agm_by_first(g, y, b, a), domain=POSITIVE)
-
 # --- orthogonal polynomials, of constant whole degree n >= 0 (DLMF 18.9) -----------------------------------
 # Of degree 0 they are constants, of slope 0: there is no polynomial of degree -1 for the formula to use.
 
@@ -252,9 +209,6 @@ refuse(
 )
 refuse("SciPy computes it to eight digits, too few to tell whether a gradient is right; integrate sp.airy", sp.itairy)
 refuse("its derivative has no closed form", *named("zetac kolmogorov kolmogi smirnov smirnovi besselpoly voigt_profile"), sp.zeta(Probe()))
-refuse(
-    "its derivatives are integrals of the same kind, singular where two arguments meet", *named("elliprc elliprd elliprf elliprg elliprj")
-)
 refuse(
     "it is an inverse by a shape parameter, whose derivative has no closed form",
     *named(
