@@ -5,7 +5,8 @@ from functools import partial
 
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes.core import table
-from tinygrad_notes.ops.reductions import METHODS, product_of_others
+from tinygrad_notes.ops.quantiles import METHODS
+from tinygrad_notes.ops.reductions import product_of_others
 from tinygrad_notes.registry import constants, registry
 
 import numpy as np

@@ -63,7 +63,9 @@ def rj(x, y, z, p):
     q = np.where(negative, -p, 1)
     p = np.where(negative, (z * (x + y + q) - x * y) / (z + q), p)
     value = rj_of_positive(x, y, z, p)
-    by_principal_value = (p - z) * value - 3 * sp.elliprf(x, y, z) + 3 * np.sqrt(x * y * z / (x * y + p * q)) * sp.elliprc(x * y + p * q, p * q)
+    by_principal_value = (
+        (p - z) * value - 3 * sp.elliprf(x, y, z) + 3 * np.sqrt(x * y * z / (x * y + p * q)) * sp.elliprc(x * y + p * q, p * q)
+    )
     return np.where(negative, by_principal_value / (z + q), value)
 
 
@@ -114,7 +116,9 @@ more(
 )
 compose(sp.elliprc, rc, cases=[*PAIRS, ((3,), np.array([-0.5, 1.0, -2.0]))], domain=POSITIVE)
 compose(sp.elliprg, rg, cases=TRIPLES, domain=POSITIVE)
-compose(sp.elliprj, rj, cases=[((2, 3), (2, 3), (3,), ()), ((2,), 1.5, 0.6, (2,)), (0.5, (2,), (2,), np.array([-0.5, -2.0]))], domain=POSITIVE)
+compose(
+    sp.elliprj, rj, cases=[((2, 3), (2, 3), (3,), ()), ((2,), 1.5, 0.6, (2,)), (0.5, (2,), (2,), np.array([-0.5, -2.0]))], domain=POSITIVE
+)
 
 # --- Legendre's integrals ----------------------------------------------------------------------------
 
