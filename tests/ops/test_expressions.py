@@ -1148,7 +1148,7 @@ CONSTANTS = [
     (lambda x: np.isnan(x) | np.isinf(x) | ~np.isfinite(x),), (lambda x: np.isclose(x, 0.1, atol=1),), (lambda x: np.allclose(x, x + 1e-12),),
     (lambda x: np.array_equal(x, x),), (lambda x: np.logical_and(x > 0, x),), (lambda x: np.any(x > 1, axis=0),), (lambda x: np.all(x, keepdims=True),),
     (lambda x: x.any(0),), (lambda x: np.count_nonzero(x > 0, axis=1),), (lambda x: np.nonzero(x > 0),), (lambda x: np.where(x),), (lambda x: np.argwhere(x > 0),),
-    (lambda x: np.flatnonzero(x),), (lambda x: np.searchsorted([-1.0, 0.0, 1.0], x),), (lambda x: np.digitize(x, [0.0]),), 
+    (lambda x: np.flatnonzero(x),), (lambda x: np.searchsorted([-1.0, 0.0, 1.0], x),), (lambda x: np.digitize(x, [0.0]),),
     (lambda x: np.histogram(x, bins=[-2, 0, 2], density=True)[0],), (lambda x: np.isin(x, [1.0]),), (lambda x: np.shape(x),), (lambda x: np.size(x, 1),),
     (lambda x: np.ndim(x),), (lambda x: len(x),), (lambda x: np.zeros_like(x, shape=(2,)),), (lambda x: np.ones_like(x, dtype=int),), (lambda x: np.full_like(x, 3),),
     (lambda x: np.result_type(x, np.float32),), (lambda x: np.linalg.matrix_rank(x),), (lambda x: np.angle(x),), (lambda x: np.imag(x),),

@@ -124,12 +124,12 @@ def as_density(counts, edges):
     return density
 
 
-def bin_edges(a, bins=10, range=None, weights=None):
+def bin_edges(a: Any, bins: Any = 10, range=None, weights=None):
     """Equal steps from the smallest element to the largest, with which they move, unless the caller says where they are."""
     edges = np.histogram_bin_edges(plain(a), plain(bins), range, plain(weights))
     if isinstance(bins, Variable):
         return bins
-    if np.ndim(bins) or range is not None or not isinstance(a, Variable) or not a.size:
+    if plain(a) is a or not np.size(a) or range is not None or np.ndim(bins):
         return edges
     low, high = np.min(a), np.max(a)
     apart = 0.5 * float(low.item() == high.item())

@@ -1,6 +1,7 @@
 """Functions that collapse axes: sums, products, extremes, moments."""
 
 import math
+from typing import Any
 
 from tinygrad_notes.binding import Given, check_params
 from tinygrad_notes.core import Variable, table
@@ -44,9 +45,10 @@ def begin_with_tensors(function, join, neutral):
     place = made.names.index("initial")
 
     def call(*args, **kwargs):
-        initial = args[place] if len(args) > place else kwargs.get("initial")
-        if not isinstance(initial, Variable):
+        start: Any = args[place] if len(args) > place else kwargs.get("initial")
+        if not isinstance(start, Variable):
             return made(*args, **kwargs)
+        initial: Any = start
         if initial.ndim:
             raise ValueError(f"{made.label}: initial has shape {initial.shape}, expected one number")
         y = made(**(dict(zip(made.names, args)) | kwargs | {"initial": neutral}))
