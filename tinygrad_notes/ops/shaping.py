@@ -66,8 +66,8 @@ op(
 op(np.copy, lambda g, y, x: g, cases=[((3, 4),), ((3, 4), {"order": "F"})])
 
 
-def astype(x, *, dtype, copy=True):
-    return x.astype(dtype, copy=copy)
+def astype(x, *, dtype, copy=True, order="K", casting="unsafe", subok=True):
+    return x.astype(dtype, order, casting, subok, copy)
 
 
 # Not NumPy's function but the method, and np.astype where NumPy has it. The walk casts gradients back.

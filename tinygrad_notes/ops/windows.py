@@ -276,11 +276,11 @@ def sliding_offsets(shape, window_shape, axis):
         yield (Ellipsis, *place), tuple(index)
 
 
-def sliding_rule(g, y, x, *, window_shape, axis=None):
+def sliding_rule(g, y, x, *, window_shape, axis=None, writeable=False):
     return sum(scatter_add(g[place], index=index, shape=x.shape) for place, index in sliding_offsets(x.shape, window_shape, axis))
 
 
-def sliding_into(buffer, g, *, window_shape, axis=None):
+def sliding_into(buffer, g, *, window_shape, axis=None, subok=False, writeable=False):
     for place, index in sliding_offsets(buffer.shape, window_shape, axis):
         buffer[index] += g[place]
 
@@ -289,9 +289,12 @@ op(
     np.lib.stride_tricks.sliding_window_view,
     sliding_rule,
     into=sliding_into,
-    forward=lambda x, *, window_shape, axis=None: np.lib.stride_tricks.sliding_window_view(x, window_shape, axis),
+    forward=lambda x, *, window_shape, axis=None, subok=False, writeable=False: np.lib.stride_tricks.sliding_window_view(
+        x, window_shape, axis
+    ),
     cases=[
         ((5,), 3),
+        ((5,), 3, {"writeable": True}),  # which a Tensor never is
         ((4, 5), Given((2, 3))),
         ((4, 5), {"window_shape": 2, "axis": 0}),
         ((4, 3), {"window_shape": (2, 2), "axis": (1, 0)}),
