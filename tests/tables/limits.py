@@ -114,6 +114,7 @@ LIMITS = {
         Limit("np.place(a, a == 0, t)", "at(a)[a == 0].set(t)"),
         Limit("np.putmask(a, a == 0, t)", "np.where(a == 0, t, a)"),
         Limit("np.put_along_axis(a, k, t[:2], 0)", "at(a)[k].set(t[:2])"),
+        Limit("np.put_along_axis(A, A.argmax(1)[:, None], s, 1)", "at(A)[np.arange(3), A.argmax(1)].set(s)"),
         Limit("np.fill_diagonal(A, t)", "np.where(np.eye(3, dtype=bool), t, A)"),
         Limit("np.add.at(a, [0, 0, 1], t)", "at(a)[[0, 0, 1]].add(t)"),
         Limit("t[0] = 1.0", "at(t)[0].set(1.0)"),
