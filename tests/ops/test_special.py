@@ -64,7 +64,33 @@ def log_ndtr(x):
     return mpmath.log(mpmath.erfc(-x / mpmath.sqrt(2)) / 2)
 
 
+def chndtr(x, k, nc):
+    """A mixture of chi square distributions, with Poisson's weights."""
+    weights = [mpmath.exp(-nc / 2) * (nc / 2) ** j / mpmath.factorial(j) for j in range(150)]
+    return mpmath.fsum(w * mpmath.gammainc(mpmath.mpf(k) / 2 + j, 0, x / 2, regularized=True) for j, w in enumerate(weights))
+
+
+def kolmogorov(x):
+    return 2 * mpmath.fsum((-1) ** (k - 1) * mpmath.exp(-2 * k * k * x * x) for k in range(1, 200))
+
+
+def voigt_profile(x):
+    z = mpmath.mpc(x, 0.5) / mpmath.sqrt(2)
+    return (mpmath.exp(-z * z) * mpmath.erfc(-1j * z)).real / mpmath.sqrt(2 * mpmath.pi)
+
+
 HARD = {
+    "ellipkinc by m": (lambda m: sp.ellipkinc(1.2, m), lambda m: mpmath.ellipf(1.2, m), [-30.0, -1e-9, 0.0, 1e-9, 0.5, 0.999999], 1e-12),
+    "ellipeinc by m": (lambda m: sp.ellipeinc(7.5, m), lambda m: mpmath.ellipe(7.5, m), [-30.0, -1e-9, 0.0, 1e-9, 0.5, 0.9], 1e-12),
+    "elliprf": (lambda x: sp.elliprf(x, 1.0, 2.0), lambda x: mpmath.elliprf(x, 1, 2), [1e-9, 0.3, 1 - 1e-9, 1.0, 2.0, 1e9], 1e-13),
+    "elliprd": (lambda x: sp.elliprd(1.0, 2.0, x), lambda x: mpmath.elliprd(1, 2, x), [1e-6, 0.3, 1 - 1e-9, 1.0, 2.0, 1e6], 1e-12),
+    "elliprc": (lambda y: sp.elliprc(1.0, y), lambda y: mpmath.elliprc(1, y), [-7.0, -0.1, 1e-4, 1 - 1e-9, 1.0, 1e6], 1e-12),
+    "elliprg": (lambda x: sp.elliprg(x, 1.0, 2.0), lambda x: mpmath.elliprg(x, 1, 2), [1e-4, 0.3, 1 - 1e-9, 1.0, 2.0, 1e4], 1e-12),
+    "elliprj": (lambda p: sp.elliprj(0.5, 1.0, 2.0, p), lambda p: mpmath.elliprj(0.5, 1, 2, p), [0.01, 0.5, 1.0, 1.7, 2.0, 1e4], 1e-11),
+    "voigt_profile": (lambda x: sp.voigt_profile(x, 1.0, 0.5), voigt_profile, [-8.0, -1.0, 0.1, 2.0, 6.0], 1e-11),
+    "kolmogorov": (sp.kolmogorov, kolmogorov, [0.15, 0.4, 0.7999, 0.8, 0.8001, 2.0, 5.0], 1e-11),
+    "chndtr by nc": (lambda nc: sp.chndtr(2.0, 3.0, nc), lambda nc: chndtr(2, 3, nc), [1e-9, 0.1, 0.4999, 0.5, 0.5001, 30.0], 1e-11),
+    "chndtr by x": (lambda x: sp.chndtr(x, 1.5, 4.0), lambda x: chndtr(x, 1.5, 4), [1e-3, 0.2499, 0.25, 0.2501, 60.0], 1e-11),
     "erfcx": (sp.erfcx, lambda x: mpmath.exp(x * x) * mpmath.erfc(x), [-3.0, 0.0, 1.0, 9.9, 10.1, 50.0, 1e4], 1e-12),
     "dawsn": (
         sp.dawsn,
@@ -108,6 +134,16 @@ def test_second_slopes_at_the_seams():
     assert slope(sp.log_ndtr, -60.0, 2) == pytest.approx(-1, rel=1e-3)
     p = Tensor(np.array(1e-9))
     assert gradients(sp.boxcox(np.array(3.0), p), p) == pytest.approx(math.log(3) ** 2 / 2)
+
+
+def test_elliptic_integrals_where_arguments_meet():
+    """Third derivatives too; by homogeneity, R_F(x, x, x) = x^(-1/2), R_D(x, x, x) = x^(-3/2)."""
+    assert slope(lambda x: sp.elliprf(x, x, x), 4.0, 3) == pytest.approx(-15 / 8 * 4**-3.5)
+    assert slope(lambda x: sp.elliprd(x, x, x), 4.0, 2) == pytest.approx(15 / 4 * 4**-3.5)
+    assert slope(lambda x: sp.elliprj(x, x, x, x), 4.0, 2) == pytest.approx(15 / 4 * 4**-3.5)
+    assert slope(lambda x: sp.elliprf(x, 1.0, 1.0), 1.0, 2) == pytest.approx(3 / 20)
+    sn = slope(lambda m: sp.ellipj(0.8, m)[0], 0.0)
+    assert sn == pytest.approx(-(0.8 - math.sin(0.8) * math.cos(0.8)) * math.cos(0.8) / 4)  # DLMF 22.10.4
 
 
 # --- kinks and edges -----------------------------------------------------------------------------------
