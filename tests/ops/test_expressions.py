@@ -937,6 +937,13 @@ EXPRESSIONS = [
     (lambda x, y: np.polyfit(x, y, 1, w=[1, 2, 1, 2, 1], cov="unscaled")[1], inc(5), (5,)),
     (lambda a, b: np.matmul(a, b, axes=[(-2, -1), (-1, -2), (-1, -2)]), (2, 3), (4, 3)),
     (lambda a, b: np.vecdot(a, b, axes=[0, 0, ()]), (3, 2), (3, 2)) if hasattr(np, "vecdot") else (lambda x: x, (3,)),
+    (lambda x: np.cov(x, bias=None) + np.cov(x, bias=True), (2, 4)),
+    (lambda x: np.take(x, [True, False], axis=1) + np.take(x, True), (2, 3)),
+    (lambda x: np.linalg.norm(x, np.float32(1.5)), (4,)),
+    (lambda x: np.nan_to_num(x, nan=[0.5]), nan(2, 3)),
+    (lambda x: np.cumulative_sum(x, axis=(1,)) if hasattr(np, "cumulative_sum") else x, (2, 3)),
+    (lambda x: np.polyadd(x, x) - np.polysub(2 * x, x), (2, 3)),
+    (lambda x: np.subtract.reduce(x, 0, np.float64) + np.hypot.accumulate(x, dtype=np.float64), (3, 2)),
     # --- indexing, mixed
     (lambda x: x[:, [0, 1, 1], [2, 0, 2]] + x[0, 0, 0], (2, 3, 4)),
     (lambda x: x[[0, 1], :, [1, 2]], (2, 3, 4)),
@@ -1223,6 +1230,10 @@ WRONG = [
     (lambda x: np.einsum("ij,jk", x, x),), (lambda x: np.einsum("ijk", x),), (lambda x: np.pad(x, -1),), (lambda x: np.pad(x, 1, "bad"),), (lambda x: np.quantile(x, 1.5),),
     (lambda x: np.percentile(x, 30, method="bad"),), (lambda x: np.median(x, axis=4),), (lambda x: np.convolve(x, x),), (lambda x: np.diff(x, -1),), (lambda x: np.squeeze(x, 0),),
     (lambda x: np.average(x, weights=[1.0, 2.0]),), (lambda x: np.choose([0, 5], [x[0], x[1]]),), (lambda x: np.stack([x, x[0]]),), (lambda x: np.moveaxis(x, 0, 5),),
+    (lambda x: np.take_along_axis(x, np.zeros((2, 1), int), 5),), (lambda x: np.take_along_axis(x, np.zeros((2, 1), int), None),), (lambda x: np.compress([[True], [False]], x),),
+    (lambda x: np.take(x, [0], axis=0.0),), (lambda x: np.cov(x, fweights=[1]),), (lambda x: np.cov(x, aweights=[0.5]),), (lambda x: np.choose([0.0, 1.0, 0.0], [x[0], x[1]]),),
+    (lambda x: np.resize(x, -2),), (lambda x: np.rollaxis(x, 4),), (lambda x: np.cross(x, x, axis=(1,)),), (lambda x: np.linspace(x, 1.0, 4.0),), (lambda x: np.linspace(x, 1.0, -4),),
+    (lambda x: np.pad(x, 1.5),), (lambda x: np.polyder(x[0], -1),), (lambda x: np.polyfit(x[0], x[1], 1, w=[1.0]),), (lambda x: np.polyadd(x, x[:1]),), (lambda x: np.cumulative_sum(x, axis=(0, 1)),),
     (lambda x: np.trace(x[0]),), (lambda x: np.diag(x[None]),), (lambda x: np.polyfit(x[0], x[1, :2], 1),), (lambda x: np.tensordot(x, x, 1),),
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 import math
 
 from tinygrad_notes.binding import bind_ufunc
+from tinygrad_notes.ops.indexing import arrays_of
 from tinygrad_notes.registry import compose, constant, op, plain, refuse
 
 import numpy as np
@@ -196,7 +197,7 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     top = float(np.finfo(x.dtype).max)
     posinf, neginf = top if posinf is None else posinf, -top if neginf is None else neginf
     for places, v in ((np.isnan(x), nan), (np.isposinf(x), posinf), (np.isneginf(x), neginf)):
-        x = np.where(places, v if isinstance(v, float | int) else v.astype(x.dtype), x)
+        x = np.where(places, v if isinstance(v, float | int) else arrays_of([v])[0].astype(x.dtype), x)
     return x
 
 

@@ -19,13 +19,17 @@ def polyval(p, x):
 
 def polyder(p, m=1):
     (p,) = arrays_of([p])
-    for _ in range(m):
+    if m < 0:
+        raise ValueError(f"np.polyder: m={m}, expected 0 or more; np.polyint integrates")
+    for _ in range(int(m)):
         p = p[:-1] * np.arange(len(p) - 1, 0, -1).astype(p.dtype)
     return p
 
 
 def polyint(p, m=1, k=None):
-    (p,) = arrays_of([p])
+    (p,), m = arrays_of([p]), int(m)
+    if m < 0:
+        raise ValueError(f"np.polyint: m={m}, expected 0 or more; np.polyder differentiates")
     constants = np.zeros(m, p.dtype) if k is None else np.atleast_1d(k)
     constants = np.broadcast_to(constants, m) if constants.size == 1 else constants
     if constants.size < m:
@@ -38,6 +42,10 @@ def polyint(p, m=1, k=None):
 def polyadd(a1, a2):
     a1, a2 = np.atleast_1d(a1, a2)
     n = max(len(a1), len(a2))
+    if len(a1) == len(a2):
+        return a1 + a2
+    if a1.ndim > 1 or a2.ndim > 1:
+        raise ValueError(f"np.polyadd, np.polysub: polynomials of shapes {a1.shape} and {a2.shape}, expected vectors, or equal lengths")
     return pad_zero(a1, [(n - len(a1), 0)]) + pad_zero(a2, [(n - len(a2), 0)])
 
 
@@ -103,9 +111,14 @@ def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
     full=True adds what np.linalg.lstsq gives besides, cov=True the covariance of the coefficients.
     """
     x, y = (v if v.dtype.kind == "f" else v.astype(np.float64) for v in arrays_of([x, y]))
+    deg = int(deg)
+    if deg < 0:
+        raise ValueError(f"np.polyfit: deg={deg}, expected 0 or more")
     columns = np.vander(x, deg + 1)
     if w is not None:
         (w,) = arrays_of([w])
+        if w.shape != x.shape:
+            raise TypeError(f"np.polyfit: w {w.shape} and x {x.shape} differ in shape; give one weight for each point")
         columns, y = columns * w[:, None], y * (w[:, None] if y.ndim == 2 else w)
     lengths = np.sqrt(np.sum(columns * columns, axis=0))
     if rcond is None:
@@ -131,7 +144,7 @@ def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
 compose(np.polyval, polyval, cases=[((4,), (2, 3)), ([1.0, 2.0], ()), ((1,), (3,))])
 compose(np.polyder, polyder, cases=[((4,),), ((4,), 2), ((4,), {"m": 0})])
 compose(np.polyint, polyint, cases=[((3,),), ((3,), 2, 1.5), ((3,), 2, (2,)), ((3,), {"m": 1, "k": [0.5]})])
-compose(np.polyadd, polyadd, cases=[((3,), (2,)), ((2,), (4,)), ((), (2,))])
+compose(np.polyadd, polyadd, cases=[((3,), (2,)), ((2,), (4,)), ((), (2,)), ((2, 3), (2, 3))])
 compose(np.polysub, lambda a1, a2: polyadd(a1, -np.atleast_1d(a2)), cases=[((3,), (2,)), ((2,), (4,))])
 compose(np.polymul, polymul, cases=[((3,), (2,)), (np.array([0.0, 0.0, 2.0, 1.0]), (2,))])
 compose(np.polydiv, polydiv, cases=[((5,), (3,)), ((3,), (3,)), ((2,), (3,)), ((3,), (1,))], domain=(0.5, 2.0))

@@ -1,6 +1,7 @@
 """Products of vectors, matrices and tensors: matmul, tensordot, dot, kron, cross and their family."""
 
 import math
+import operator
 import string
 from typing import Any
 
@@ -196,6 +197,7 @@ def with_axes(body):
 
 
 def vecdot(x1, x2, /, *, axis=-1, keepdims=False):
+    axis = operator.index(axis)
     x1, x2 = (x if axis == -1 else np.moveaxis(x, axis, -1) for x in (as_array(x1), as_array(x2)))
     equal_lengths("vecdot", x1.shape[-1], x2.shape[-1])
     y = np.einsum("...i,...i->...", x1, x2)
@@ -229,7 +231,7 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     """a x b for vectors of three elements; one of two elements lies in the plane (NumPy has deprecated those)."""
     if axis is not None:
         axisa = axisb = axisc = axis
-    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
+    a, b = np.moveaxis(a, operator.index(axisa), -1), np.moveaxis(b, operator.index(axisb), -1)
     if not {a.shape[-1], b.shape[-1]} <= {2, 3}:
         raise ValueError(f"cross: vectors have {a.shape[-1]} and {b.shape[-1]} elements, expected 3; a {a.shape}, b {b.shape}")
     (a0, a1, *a2), (b0, b1, *b2) = ([x[..., i] for i in range(x.shape[-1])] for x in (a, b))

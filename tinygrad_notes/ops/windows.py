@@ -56,7 +56,7 @@ def cumulative(running, start):
         x = np.atleast_1d(x)
         if axis is None and x.ndim > 1:
             raise ValueError(f"np.cumulative_sum, np.cumulative_prod: axis is missing for an array with {x.ndim} dimensions")
-        axis = -1 if axis is None else axis
+        axis = -1 if axis is None else axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
         y = running(x, axis, dtype)
         return np.concatenate([start(np.take(y, [0], axis)), y], axis) if include_initial else y
 
