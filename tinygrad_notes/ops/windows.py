@@ -1,5 +1,7 @@
 """Functions of neighbours: running sums and products, differences, convolution, windows."""
 
+from typing import Any
+
 from tinygrad_notes.binding import Given
 from tinygrad_notes.ops.indexing import EVERYTHING, along, arrays_of, scatter_add
 from tinygrad_notes.registry import compose, op
@@ -52,7 +54,7 @@ op(np.cumprod, cumprod_rule, cases=RUNNING)
 def cumulative(running, start):
     """np.cumulative_sum and np.cumulative_prod (NumPy 2.1) from the running function and the value before the first."""
 
-    def function(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
+    def function(x, /, *, axis: Any = None, dtype=None, out=None, include_initial=False):
         x = np.atleast_1d(x)
         if axis is None and x.ndim > 1:
             raise ValueError(f"np.cumulative_sum, np.cumulative_prod: axis is missing for an array with {x.ndim} dimensions")
