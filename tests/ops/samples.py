@@ -76,6 +76,8 @@ def name(item, case) -> str:
 def plain_function(item):
     if not hasattr(item, "function"):
         return item.reference
+    if re.match(r"mathieu_|pro_|obl_", item.name):
+        return item.forward  # in float32, SciPy's own gives NaN or never returns; test_special.py compares the two in float64
     function = item.function
     return getattr(*function) if isinstance(function, tuple) else function  # (np.add, "reduce")
 

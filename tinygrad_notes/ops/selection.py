@@ -88,6 +88,8 @@ compose(
 def choose(a, choices, out=None, mode="raise"):
     """choices[a[i]][i]."""
     n, a = len(choices), np.asarray(a)
+    if a.dtype.kind not in "biu":
+        raise TypeError(f"np.choose: a is an array of {a.dtype}, expected integers, which say the choice")
     a = a % n if mode == "wrap" else np.clip(a, 0, n - 1) if mode == "clip" else a
     if a.size and (a.min() < 0 or a.max() >= n):
         raise ValueError(
