@@ -348,9 +348,9 @@ SAVING = [
 # The quickest first; a mutant dies at the first test that fails. REGISTRY stands for the checks of all ops.
 REGISTRY = "the checks of the registry"
 FAMILIES = {
-    "engine": (ENGINE, ["tests.test_transforms", "tests.test_engine", "tests.test_corners", REGISTRY, "tests.ops.test_indexing",
+    "engine": (ENGINE, ["tests.test_transforms", "tests.test_corners", "tests.test_engine", REGISTRY, "tests.ops.test_indexing",
                         "tests.test_state_machine"]),
-    "ops": (OPS, ["tests.test_transforms", "tests.test_engine", "tests.test_corners", REGISTRY, "tests.ops.test_classified"]),
+    "ops": (OPS, ["tests.test_transforms", "tests.test_corners", "tests.test_engine", REGISTRY, "tests.ops.test_classified"]),
     "transforms": (TRANSFORMS, ["tests.test_transforms", "tests.test_corners", "tests.nn.test_layers", "tests.test_engine"]),
     "kernels": (KERNELS, ["tests.fused.test_attention"]),
     "optim": (OPTIMIZERS, ["tests.test_optim", "tests.test_tree"]),
@@ -386,10 +386,12 @@ def check_registry() -> None:
         check_op(item, samples if any(len(s.varied) > 1 for s in samples) else samples[:1])
 
 
-def killers(family: str) -> list[Callable[[], None]]:
-    """The tests of a family, each of which has passed when this returns."""
+def killers(family: str, quick: bool = False) -> list[Callable[[], None]]:
+    """The tests of a family, each of which has passed when this returns; only those before REGISTRY if they shall be quick."""
     found = []
     for name in FAMILIES[family][1]:
+        if name == REGISTRY and quick:
+            break
         if name == REGISTRY:
             check_registry()
             found.append(check_registry)
