@@ -1,0 +1,203 @@
+"""Every registered item where nobody looked: other sizes, keywords and indices than its cases, ties, one input at a time.
+
+A rule that is wrong only for keepdims=True, only for an index that stands twice, only where two numbers are equal,
+passes the cases of an author who forgot that. The variants of tests/ops/variants.py go through all checks
+of test_registry.py, and cases and variants through those below.
+"""
+
+import importlib
+import pkgutil
+import warnings
+
+import tinygrad_notes
+from tests.ops import test_registry
+from tests.ops.samples import Sample, all_cases, sample
+from tests.ops.test_registry import CHECKS, assert_close, cotangents, reversed_view, strided, tensors, vjp, weigh
+from tests.ops.variants import variants
+from tinygrad_notes.check import EPS, array_of, floats, inner, largest, pull
+from tinygrad_notes.registry import registry
+from tinygrad_notes.tensor import Tensor
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+for module in pkgutil.walk_packages(tinygrad_notes.__path__, "tinygrad_notes."):  # a file that nothing imports registers too
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+
+MOST = 16 * max(1, settings().max_examples // 100)  # variants of an op; ten times more at night
+
+
+# --- one input at a time, one input twice ---------------------------------------------------------
+
+
+def check_alone(s: Sample):
+    """The gradient of an input is the same whether the others are Tensors or arrays."""
+    outputs, gs, together = vjp(s, s.inputs)
+    room = 64 * EPS * (weigh(gs, outputs) + largest(*gs))
+    for i, expected in zip(s.varied, together):
+        x = Tensor(s.inputs[i])
+        try:
+            alone = floats(s.call([x if j == i else other for j, other in enumerate(s.inputs)]))
+        except TypeError:  # NumPy does not ask this argument: an error says so
+            continue
+        (found,) = pull([x], alone, gs)
+        assert_close(f"gradient {i}, the others constant", found, expected, room + 64 * EPS * largest(expected))
+
+
+def check_twice(s: Sample):
+    """A Tensor that is two of the inputs gets the sum of both gradients."""
+    for i, j in [(i, j) for i in s.varied for j in s.varied if i < j and s.inputs[i].shape == s.inputs[j].shape]:
+        inputs = [s.inputs[i] if k == j else x for k, x in enumerate(s.inputs)]
+        with np.errstate(all="ignore"):
+            outputs, gs, apart = vjp(s, inputs)
+        a, b = (apart[s.varied.index(k)] for k in (i, j))
+        if not np.all(np.isfinite(a + b)):
+            continue
+        x = Tensor(s.inputs[i])
+        with np.errstate(all="ignore"):
+            (found,) = pull([x], floats(s.call([x if k in (i, j) else y for k, y in enumerate(inputs)])), gs)
+        assert_close(f"inputs {i} and {j} are one Tensor: its gradient", found, a + b, 64 * EPS * (largest(a, b) + weigh(gs, outputs) + 1))
+
+
+# --- cotangents in any memory -----------------------------------------------------------------------
+
+
+def check_cotangents(s: Sample):
+    """The layout of the cotangent changes nothing: Fortran order, strides, one number repeated."""
+    outputs, gs, expected = vjp(s, s.inputs)
+    for layout in (np.asfortranarray, strided, reversed_view):
+        moved = [layout(g) if g.ndim else g for g in gs]
+        for i, a, b in zip(s.varied, vjp(s, s.inputs, moved)[2], expected):
+            assert_close(f"gradient {i} of a cotangent, {layout.__name__}", a, b, 256 * EPS * (weigh(gs, outputs) + largest(b, *gs)))
+    repeated = [np.broadcast_to(np.float64(1.25), y.shape) for y in outputs]
+    owned = [g.copy() for g in repeated]
+    for i, a, b in zip(s.varied, vjp(s, s.inputs, repeated)[2], vjp(s, s.inputs, owned)[2]):
+        assert_close(f"gradient {i} of a repeated cotangent", a, b, 256 * EPS * (weigh(owned, outputs) + largest(b) + 2))
+
+
+# --- ties, zeros and edges ----------------------------------------------------------------------------
+
+
+def slope_to_one_side(phi, h: float, weight: float) -> tuple[float, float]:
+    """The derivative of phi at 0 from the side of h, and a bound of its error; an infinite bound where there is none."""
+    row: list[float] = []
+    start = phi(0.0)
+    for _ in range(6):
+        coarser, row = row, [(phi(h) - start) / h]
+        for j, coarse in enumerate(coarser, 1):
+            row.append(row[-1] + (row[-1] - coarse) / (2**j - 1))
+        h /= 2
+    bound = 8 * (abs(row[-1] - coarser[-1]) + 64 * EPS * (weight + 1) / abs(h))
+    return row[-1], bound if bound <= 1e-5 * (weight + abs(row[-1])) else np.inf
+
+
+def at_ties(s: Sample, domains) -> list[list[np.ndarray]]:
+    """The inputs with few different numbers: two of their own, one of them and zero, zeros alone."""
+    rng = np.random.default_rng(s.seed + 5)
+    found = []
+    zero = all(d is None or d[0] <= 0 <= d[1] for d in domains)
+    for levels in ((0, -1), (0, None), (None, None)) if zero else ((0, -1),):
+        rows = []
+        for x in s.inputs:
+            pair = [x.flat[k] if k is not None else 0.0 for k in levels] if x.size else [0.0, 0.0]
+            rows.append(np.where(rng.random(x.shape) < 0.5, *pair))
+        found.append(rows)
+    return found
+
+
+# Where equal numbers have a gradient by convention, which no derivative knows (docs/limits.md).
+CONVENTIONS = {
+    "the stable order": "sort partition median quantile percentile nanmedian nanquantile nanpercentile pad",
+    "the first of equal ones": "unique unique_all unique_counts unique_inverse unique_values union1d setdiff1d setxor1d intersect1d",
+    "leading zeros are cut off": "polyadd polysub polymul polydiv",
+    "x itself at the bounds": "clip",
+}
+BY_CONVENTION = {name for names in CONVENTIONS.values() for name in names.split()}
+
+
+def check_ties(s: Sample):
+    """Where inputs are equal or zero, a gradient is the derivative, or at a kink lies between those of the two sides.
+
+    One output at a time, so that kinks of several do not add up.
+    """
+    domains = s.item.domain if isinstance(s.item.domain, list) else [s.item.domain]
+    if s.item.name in BY_CONVENTION or any(callable(d) for d in domains):  # or matrices of a kind
+        return
+    rng = np.random.default_rng(s.seed + 6)
+    for inputs in at_ties(s, domains):
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            try:
+                values = floats(s.plain(inputs))
+            except Exception:  # outside of what the function takes, such as a singular matrix
+                continue
+            if not all(np.all(np.isfinite(y)) for y in values) or not any(y.size for y in values):
+                continue
+            for _ in range(2):
+                member = int(rng.choice([k for k, y in enumerate(values) if y.size]))
+                gs = [np.zeros(y.shape) for y in values]
+                gs[member].flat[rng.integers(values[member].size)] = rng.choice([-1.0, 1.0]) * rng.uniform(0.5, 1.5)
+                compare_at_ties(s, inputs, gs, rng)
+
+
+def compare_at_ties(s: Sample, inputs, gs, rng):
+    outputs, _, gradients = vjp(s, inputs, gs)
+    everywhere = vjp(s, inputs)[2]  # without a zero in the cotangent: infinite where the function is vertical, and times 0 nan
+    weight = weigh(gs, outputs) + 1
+    moved = [x.copy() for x in inputs]
+
+    def along(i, k):
+        def phi(t):
+            old = moved[i].flat[k]
+            moved[i].flat[k] = old + t
+            y = float(inner(gs, floats(s.plain(moved))))
+            moved[i].flat[k] = old
+            return y
+
+        return phi
+
+    for i, gradient, whole in zip(s.varied, gradients, everywhere):
+        for k in rng.permutation(np.flatnonzero(~np.isinf(whole)))[:4]:
+            sides = []
+            for h in (s.h / 4, -s.h / 4):
+                try:
+                    sides.append(slope_to_one_side(along(i, k), h, weight))
+                except Exception:  # the step left the domain
+                    sides.append((np.nan, np.inf))
+            room = sum(bound for _, bound in sides)
+            if not np.isfinite(room):
+                continue  # no derivative to one side
+            low, high = min(slope for slope, _ in sides), max(slope for slope, _ in sides)
+            assert low - room <= gradient.flat[k] <= high + room, (
+                f"{s.item.label} input {i}, element {k}, among equal numbers: the gradient is {gradient.flat[k]}, the slopes to its sides are {low} and {high}"
+            )
+
+
+MORE = [check_alone, check_twice, check_cotangents, check_ties]
+
+
+def every_check(item, case=None) -> None:
+    """All there is, for one case, or for all cases and variants of an item: what finds a wrong rule that has no test of its own."""
+    samples = [sample(item, case)] if case is not None else [*(sample(item, c) for c in item.cases), *variants(item, MOST)]
+    for s in samples:
+        for check in [*CHECKS, *MORE]:
+            check(s)
+
+
+@pytest.mark.parametrize(("item", "case"), [pytest.param(item, case, id=name) for item, case, name in all_cases() if case is not None])
+def test_case(item, case):
+    s = sample(item, case)
+    for check in MORE:
+        check(s)
+
+
+@pytest.mark.parametrize("item", registry, ids=lambda item: item.label)
+def test_variants(item):
+    for s in variants(item, MOST):
+        for check in [*CHECKS, *MORE]:
+            try:
+                check(s)
+            except Exception as error:
+                shapes = [x.shape for x in s.inputs]
+                raise AssertionError(f"{item.label} of {shapes}, {s.template}, {s.kwargs}: {check.__name__}: {error}") from error
