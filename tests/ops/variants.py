@@ -10,7 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from functools import cache
-from itertools import combinations, islice, zip_longest
+from itertools import combinations, cycle, islice, zip_longest
 from typing import Any
 
 from tests.ops.samples import Sample, is_shape, name, plain_function, sample
@@ -57,8 +57,10 @@ def leaves(args: list) -> list:
 def other_sizes(args: list, broadcasts: bool) -> Iterator[list]:
     """A size is another one wherever it stands; then in one place alone, if inputs broadcast."""
     shapes = [(i, x) for i, x in enumerate(leaves(args)) if is_shape(x)]
-    for size in sorted({n for _, shape in shapes for n in shape}):
-        for other in (1, 0, size + 2):
+    sizes = sorted({n for _, shape in shapes for n in shape})
+    for other in (1, 0, None, -1):
+        for size in sizes:
+            other = size + 2 if other is None else max(sizes) if other == -1 else other
             if other != size:
                 yield mapped(args, lambda _, x, n=size, m=other: tuple(m if k == n else k for k in x) if is_shape(x) else x)
     for i, shape in shapes if broadcasts else ():
@@ -118,7 +120,9 @@ def choices(item: Any, shape: tuple[int, ...], given: dict) -> dict[str, list]:
         except (TypeError, ValueError):
             continue
         for p in parameters:
-            if p.kind is p.KEYWORD_ONLY or (p.default is not p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and source not in getattr(item, "rules", ())):
+            if p.kind is p.KEYWORD_ONLY or (
+                p.default is not p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and source not in getattr(item, "rules", ())
+            ):
                 defaults.setdefault(p.name, p.default)
     rng = np.random.default_rng(0)
     found = {}
@@ -157,6 +161,11 @@ def kinds_of_variants(item: Any, case: tuple) -> list[Iterator[tuple]]:
         ((*new, *end) for new in other_sizes(args, broadcasts)),
         ((*new, *end) for new in other_constants(args)),
         ((*new, *end) for new in other_ranks(args) if broadcasts),
+        (
+            (*new, keywords)
+            for new, keywords in zip(other_sizes(args, broadcasts), cycle(list(other_keywords(item, args, given))[::-1] or [given]))
+            if keywords
+        ),
     ]
 
 
@@ -189,7 +198,8 @@ def variants(item: Any, most: int) -> list[Sample]:
     found: list[Sample] = []
     order = sorted(item.cases, key=lambda case: zlib.crc32(name(item, case).encode()))
     streams = [stream for case in order for stream in kinds_of_variants(item, case)]
-    streams = [stream for kind in range(4) for stream in streams[kind::4]] if len(order) > 1 else streams
+    kinds = len(streams) // len(order)
+    streams = [stream for kind in range(kinds) for stream in streams[kind::kinds]]
     while streams and len(found) < most:
         for stream in list(streams):
             for case in islice(stream, 8):  # of each kind in turn
