@@ -28,7 +28,7 @@ LEFT_OUT = {  # what takes arguments that its rule, or nobody, gives a meaning t
     "as_strided": "it reads whatever memory the strides point to",
     **dict.fromkeys(["svd", "svd_factors", "qr", "qr_factors"], "a full basis of a matrix that is not square is any one: no derivative"),
     **dict.fromkeys(
-        "unfold fold convolve spread correlate max_pool average_pool rows sum_rows row_losses full_convolution inner_correlation".split(),
+        "convolution transposed_convolution cross_entropy max_pool average_pool full_convolution inner_correlation".split(),
         "its callers check that the arguments fit each other",
     ),
 }
@@ -155,17 +155,15 @@ def kinds_of_variants(item: Any, case: tuple) -> list[Iterator[tuple]]:
     args = list(case)
     given = dict(args.pop()) if args and isinstance(args[-1], dict) else {}
     end = (given,) if given else ()
-    broadcasts = not isinstance(item, Fused)  # a kernel's caller has made its shapes fit
+    if isinstance(item, Fused):  # whoever calls a kernel has checked its arguments, and made its shapes fit
+        return [((*new, *end) for new in other_sizes(args, broadcasts=False))]
+    both = zip(other_sizes(args, broadcasts=True), cycle(list(other_keywords(item, args, given))[::-1]))
     return [
         ((*args, keywords) for keywords in other_keywords(item, args, given)),
-        ((*new, *end) for new in other_sizes(args, broadcasts)),
+        ((*new, *end) for new in other_sizes(args, broadcasts=True)),
         ((*new, *end) for new in other_constants(args)),
-        ((*new, *end) for new in other_ranks(args) if broadcasts),
-        (
-            (*new, keywords)
-            for new, keywords in zip(other_sizes(args, broadcasts), cycle(list(other_keywords(item, args, given))[::-1] or [given]))
-            if keywords
-        ),
+        ((*new, *end) for new in other_ranks(args)),
+        ((*new, keywords) for new, keywords in both),
     ]
 
 
@@ -197,9 +195,8 @@ def variants(item: Any, most: int) -> list[Sample]:
     seen = {name(item, case) for case in item.cases}
     found: list[Sample] = []
     order = sorted(item.cases, key=lambda case: zlib.crc32(name(item, case).encode()))
-    streams = [stream for case in order for stream in kinds_of_variants(item, case)]
-    kinds = len(streams) // len(order)
-    streams = [stream for kind in range(kinds) for stream in streams[kind::kinds]]
+    of_cases = [kinds_of_variants(item, case) for case in order]
+    streams = [stream for kinds in zip(*of_cases) for stream in kinds]
     while streams and len(found) < most:
         for stream in list(streams):
             for case in islice(stream, 8):  # of each kind in turn
