@@ -1,6 +1,6 @@
 """How much of its error bound blocked attention uses, over random shapes, masks, blocks and logits as in tests/fused/test_attention.py."""
 
-from tests.fused.oracle import HEADS, KINDS, computed, problem, share
+from tests.fused.oracle import HEADS, KINDS, SCALES, computed, problem, share
 
 import numpy as np
 
@@ -13,6 +13,7 @@ def ratio(rng: np.random.Generator) -> float:
         "window": [None, int(rng.integers(1, 14))][rng.integers(2)],
         "offset": [None, int(rng.integers(-5, 15))][rng.integers(2)],
         **{name: bool(rng.integers(2)) for name in ("masks", "biases", "documents")},
+        "scale": SCALES[rng.integers(len(SCALES))],
     }
     dtype, kind = [np.float32, np.float64][rng.integers(2)], KINDS[rng.integers(len(KINDS))]
     p = problem(rng, T, S, HEADS[rng.integers(len(HEADS))], dtype, kind, **options)

@@ -9,7 +9,7 @@ import numpy as np
 
 HEADS = [(1, 1), (2, 1), (4, 2), (3, 3)]  # query heads, key heads
 KINDS = ["normal", "large", "ascending"]
-SCALE = 0.5
+SCALES = [0.5, 30.0]
 
 
 class Problem(NamedTuple):
@@ -25,7 +25,7 @@ class Problem(NamedTuple):
 
 
 def problem(
-    rng, T, S, heads, dtype, kind, *, causal=False, window=None, offset=None, masks=False, biases=False, documents=False
+    rng, T, S, heads, dtype, kind, *, causal=False, window=None, offset=None, masks=False, biases=False, documents=False, scale=0.5
 ) -> Problem:
     """Random inputs. `kind`: normal, logits 300 times as large, or keys that ascend, so that every block has a new maximum."""
     nh, nkv = heads
@@ -37,9 +37,11 @@ def problem(
         q[...] = np.abs(q)
     mask = rng.random((2, 1, T, S)) < 0.6 if masks else None
     bias = rng.normal(size=(nh, T, S)).astype(dtype) if biases else None
+    if kind == "large" and biases:
+        bias *= 300
     ids = np.sort(rng.integers(0, 3, (2, S)), axis=-1) if documents and T == S else None
     options = {"causal": causal, "window": window, "offset": offset, "mask": mask, "documents": ids}
-    return Problem(q, k, v, dy, bias, {**options, "scale": SCALE}, visible(T, S, **options))
+    return Problem(q, k, v, dy, bias, {**options, "scale": scale}, visible(T, S, **options))
 
 
 def visible(T, S, *, causal=False, window=None, offset=None, mask=None, documents=None):
@@ -72,6 +74,7 @@ def exact(p: Problem) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """
     q, k, v, dy = (x.astype(np.longdouble) for x in (p.q, p.k, p.v, p.dy))
     u = float(np.finfo(p.q.dtype).eps) / 2
+    scale = p.options["scale"]
     T, S, hd, vd = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
     rep = q.shape[-3] // k.shape[-3]
     k, v = np.repeat(k, rep, axis=-3), np.repeat(v, rep, axis=-3)
@@ -83,7 +86,7 @@ def exact(p: Problem) -> tuple[list[np.ndarray], list[np.ndarray]]:
     def total(x):
         return x.sum(axis=-1, keepdims=True)
 
-    s = np.where(p.may, q @ turned(k) * SCALE + bias, -np.inf)
+    s = np.where(p.may, q @ turned(k) * scale + bias, -np.inf)
     top = s.max(axis=-1, keepdims=True, initial=-np.inf)
     seen = ~np.isneginf(top)
     e = np.exp(s - np.where(seen, top, 0))
@@ -93,7 +96,7 @@ def exact(p: Problem) -> tuple[list[np.ndarray], list[np.ndarray]]:
     dS = P * (dP - D)
 
     # How far off each of them is, at most. Where nothing is seen, P = 0 and nothing is.
-    size = np.where(p.may, abs(q) @ turned(abs(k)) * SCALE + abs(bias), 0)
+    size = np.where(p.may, abs(q) @ turned(abs(k)) * scale + abs(bias), 0)
     ds = (hd + 3) * u * size + 2 * u * np.max(size, axis=-1, keepdims=True, initial=0)  # a score, less the maximum or L
     row = total(P * ds) + (2 * S + 4) * u  # the sum of a row, rescaled at most S times
     relative = np.expm1(ds + row + 8 * u)  # of a weight
@@ -105,10 +108,10 @@ def exact(p: Problem) -> tuple[list[np.ndarray], list[np.ndarray]]:
     def group(x):
         return x.reshape(*x.shape[:-3], -1, rep, *x.shape[-2:]).sum(-3)
 
-    off_dq = (off_dS + (S + 3) * u * abs(dS)) @ abs(k) * SCALE
-    off_dk = group(turned(off_dS + (rep * T + 3) * u * abs(dS)) @ abs(q)) * SCALE
+    off_dq = (off_dS + (S + 3) * u * abs(dS)) @ abs(k) * scale
+    off_dk = group(turned(off_dS + (rep * T + 3) * u * abs(dS)) @ abs(q)) * scale
     off_dv = group(turned(P * (relative + rep * T * u)) @ abs(dy))
-    values = [y, dS @ k * SCALE, group(turned(dS) @ q) * SCALE, group(turned(P) @ dy)]
+    values = [y, dS @ k * scale, group(turned(dS) @ q) * scale, group(turned(P) @ dy)]
     bounds = [off_y, off_dq, off_dk, off_dv]
     if p.bias is not None:  # it is shared by the batch
         values.append(np.broadcast_to(dS, s.shape).sum(axis=0))

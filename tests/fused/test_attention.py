@@ -3,7 +3,7 @@
 import tracemalloc
 
 import tinygrad_notes as tn
-from tests.fused.oracle import HEADS, KINDS, computed, problem, share
+from tests.fused.oracle import HEADS, KINDS, SCALES, computed, problem, share
 from tests.ops.samples import sample
 from tests.ops.test_registry import CHECKS
 from tinygrad_notes import Tensor, gradients
@@ -31,11 +31,11 @@ SIZES = st.integers(1, 13)
 @given(
     T=SIZES, S=SIZES, block=st.tuples(SIZES, SIZES), heads=st.sampled_from(HEADS), causal=st.booleans(),
     window=st.none() | SIZES, offset=st.none() | st.integers(-5, 14), masks=st.booleans(), biases=st.booleans(), documents=st.booleans(),
-    kind=st.sampled_from(KINDS), dtype=st.sampled_from([np.float32, np.float64]), seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(KINDS), scale=st.sampled_from(SCALES), dtype=st.sampled_from([np.float32, np.float64]), seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
-def test_equals_the_dense_softmax(T, S, block, heads, causal, window, offset, masks, biases, documents, kind, dtype, seed):
+def test_equals_the_dense_softmax(T, S, block, heads, causal, window, offset, masks, biases, documents, kind, scale, dtype, seed):
     """Each element of the output and of the gradients is within the bound of its rounding errors, for the kernel and for its twin."""
-    options = {"causal": causal, "window": window, "offset": offset, "masks": masks, "biases": biases, "documents": documents}
+    options = {"causal": causal, "window": window, "offset": offset, "masks": masks, "biases": biases, "documents": documents, "scale": scale}
     p = problem(np.random.default_rng(seed), T, S, heads, dtype, kind, **options)
     found = computed(p, block=block)
     assert all(a.dtype == dtype for a in found)

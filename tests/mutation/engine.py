@@ -21,7 +21,6 @@ from tinygrad_notes.optim import averages, optimizer, rules, schedules
 from tinygrad_notes.registry import Fused, Op
 from tinygrad_notes.saving import arrays, checkpoints
 
-
 ENGINE = [
     (core.unbroadcast, "skip the broadcast sum", "np.sum(g, axis=(*range(extra), *repeated))", "g[(0,) * extra][tuple(slice(0, 1) if i + extra in repeated else slice(None) for i in range(len(shape)))]"),
     (core.unbroadcast, "mean for sum", "np.sum(", "np.mean("),
@@ -48,7 +47,6 @@ ENGINE = [
     (core.walk, "wrong order of the walk", "node = path.pop()", "node = path.pop(0)"),
     (core.walk, "the dtype of the rule", "if d.dtype is not parent.dtype and d.dtype != parent.dtype:", "if False:"),
     (core.walk, "the shape of the rule", "if d.shape != parent.shape:", "if False:"),
-    (core.walk, "owned though a leaf is not", "parent.op is None and d is not g", "d is not g"),
     (core.walk, "nothing is freed", "if not retain:", "if False:"),
     (core.walk, "always freed", "retain = retain or higher", "retain = False"),
     (core.walk, "create_graph frees", "retain = retain or higher", "pass"),
@@ -71,7 +69,7 @@ ENGINE = [
     (core.path_between, "nodes seen again", "seen.add(parent)\n", "pass\n"),
     (core.Leaf.touch, "a change is not recorded", "self.version = Leaf.last_touch = tick()", "self.version = tick()"),
     (core.Leaf.touch, "the clock stands", "Leaf.last_touch = tick()", "Leaf.last_touch = 0"),
-    (core.gradients, "shared results", "g.copy() if nodes.count(p.node) > 1 else g", "g"),
+    (core.gradients, "shared results", "if p.node in given:", "if False:"),
     (core.gradients, "unused never raises", "if unused == \"raise\":", "if False:"),
     (core.gradients, "a loss of any size", "loss.value.size != 1", "False"),
     (core.gradients, "retain_graph ignored", "nodes, create_graph, retain_graph)", "nodes, create_graph)"),
@@ -120,17 +118,6 @@ OPS = [
     (registry_module.call_plain, "out= is let through", "if kwargs.get(\"out\") is not None:", "if False:"),
     (registry_module.Composition.__call__, "out= is let through", "if kwargs.pop(\"out\", None) is not None:", "if False:"),
     (registry_module.plain, "Tensors stay", "x.value if isinstance(x, Variable) else x", "x"),
-    (Fused.__call__, "the twin never runs", "using_reference.get() or not", "not"),
-    (Fused.__call__, "kernels take whatever comes", " or not suits(values)", ""),
-    (Fused.__call__, "the twin always runs", "if using_reference.get() or not suits(values):", "if True:"),
-    (Fused.pull, "gradients that nobody wants", "[d if need else None for d, need in zip(pulled, needs)]", "pulled"),
-    (registry_module.suits, "mixed types", "(dtype is not None and v.dtype != dtype)", "False"),
-    (registry_module.suits, "empty arrays", "not v.size or ", ""),
-    (registry_module.suits, "integers", "v.dtype.kind != \"f\" or ", ""),
-    (Fused.pull, "the kernel in a higher order", "if not higher:", "if True:"),
-    (Fused.pull, "the twin in the first order", "if not higher:", "if False:"),
-    (Fused.pull, "seed of ones in a higher order", "walk({y.node: g}", "walk({y.node: np.ones_like(y.value)}"),
-    (Fused.pull, "the inputs detached in a higher order", "IDENTITY(make_tensor(v, p))", "core.tensor_class(v)"),
 ]  # fmt: skip
 
 TRANSFORMS = [
@@ -179,6 +166,17 @@ TRANSFORMS = [
 ]  # fmt: skip
 
 KERNELS = [
+    (Fused.__call__, "the twin never runs", "using_reference.get() or not", "not"),
+    (Fused.__call__, "kernels take whatever comes", " or not suits(values)", ""),
+    (Fused.__call__, "the twin always runs", "if using_reference.get() or not suits(values):", "if True:"),
+    (Fused.pull, "gradients that nobody wants", "[d if need else None for d, need in zip(pulled, needs)]", "pulled"),
+    (registry_module.suits, "mixed types", "(dtype is not None and v.dtype != dtype)", "False"),
+    (registry_module.suits, "empty arrays", "not v.size or ", ""),
+    (registry_module.suits, "integers", "v.dtype.kind != \"f\" or ", ""),
+    (Fused.pull, "the kernel in a higher order", "if not higher:", "if True:"),
+    (Fused.pull, "the twin in the first order", "if not higher:", "if False:"),
+    (Fused.pull, "seed of ones in a higher order", "walk({y.node: g}", "walk({y.node: np.ones_like(y.value)}"),
+    (Fused.pull, "the inputs detached in a higher order", "IDENTITY(make_tensor(v, p))", "core.tensor_class(v)"),
     (attention.forward, "skip the rescale of l", "o *= np.exp(m - shift)", "o[..., :-1] *= np.exp(m - shift)"),
     (attention.forward, "skip the rescale of o", "o *= np.exp(m - shift)", "o[..., -1:] *= np.exp(m - shift)"),
     (attention.forward, "skip the rescale", "o *= np.exp(m - shift)", "pass"),
@@ -280,10 +278,10 @@ OPTIMIZERS = [
     (optimizer.Optimizer.step, "warnings in the middle", "with uninterrupted(), np.errstate(all=\"ignore\"):", "with uninterrupted():"),
     (optimizer.Optimizer._checked, "a gradient in the parameters' memory", "g.copy() if is_owned(g) else g", "g"),
     (optimizer.Optimizer._checked, "NaN let through", "if not all_finite(g := g.reshape(-1)):", "if not all_finite(g := g.reshape(-1)) and False:"),
-    (optimizer.Optimizer._checked, "another array unnoticed", "if t.value is not self._values[path]:", "if False:"),
+    (optimizer.Optimizer._checked, "another array unnoticed", "if value is not self._values[path]:", "if False:"),
     (optimizer.Optimizer._checked, "names unchecked", "self._check_names(\"grads\", given)", "pass"),
-    (optimizer.Optimizer._checked, "shapes unchecked", "if g.shape != t.shape:", "if False:"),
-    (optimizer.Optimizer._checked, "dtypes unchecked", "if g.dtype != t.dtype:", "if False:"),
+    (optimizer.Optimizer._checked, "shapes unchecked", "if g.shape != value.shape:", "if False:"),
+    (optimizer.Optimizer._checked, "dtypes unchecked", "if g.dtype != value.dtype:", "if False:"),
     (optimizer.all_finite, "large taken for infinite", "math.isfinite(x.dot(x)) or bool(np.isfinite(x).all())", "math.isfinite(x.dot(x))"),
     (optimizer.all_finite, "only NaN", "bool(np.isfinite(x).all())", "not np.isnan(x).any()"),
     (optimizer.Optimizer.__init__, "every parameter decays", "self.weight_decay if self._decays(path, decay) else 0.0", "self.weight_decay"),
@@ -318,6 +316,7 @@ OPTIMIZERS = [
     (schedules._half_cosine, "a whole cosine", "math.pi * progress", "2 * math.pi * progress"),
     (tree.uninterrupted.__exit__, "Ctrl-C is forgotten", "if self.pending:", "if False:"),
     (tree.uninterrupted.__exit__, "the handler stays", "signal.signal(signal.SIGINT, self.previous)", "pass"),
+    (tree.uninterrupted.__enter__, "Ctrl-C is not caught", "self.pending.append(number)", "None"),
 ]  # fmt: skip
 
 SAVING = [
@@ -379,7 +378,7 @@ FAMILIES = {
                         "tests.test_state_machine"]),
     "ops": (OPS, ["tests.test_transforms", "tests.test_corners", "tests.test_engine", REGISTRY, "tests.ops.test_classified"]),
     "transforms": (TRANSFORMS, ["tests.test_transforms", "tests.test_corners", "tests.nn.test_layers", "tests.test_engine"]),
-    "kernels": (KERNELS, ["tests.fused.test_attention"]),
+    "kernels": (KERNELS, ["tests.fused.test_attention", "tests.fused.test_kernels", "tests.test_graph"]),
     "kernel sources": ([], ["tests.fused.test_attention", "tests.fused.test_kernels"]),
     "optim": (OPTIMIZERS, ["tests.test_optim", "tests.test_tree"]),
     "saving": (SAVING, ["tests.test_saving", "tests.test_corners"]),
@@ -439,6 +438,14 @@ def check_registry() -> None:
     for item in list(registry_module.registry):
         samples = samples_of(item)
         check_op(item, samples if any(len(s.varied) > 1 for s in samples) else samples[:1])
+
+
+def first_killers(mutant: Mutant) -> list[Callable[[], None]]:
+    """The checks of the registry for the kernels of the file that a mutant of a kernel stands in: they kill most, and at once."""
+    if not mutant.family.startswith("kernel"):
+        return []
+    kernels = [item for item in registry_module.registry if isinstance(item, Fused)]
+    return [partial(check_op, item) for item in kernels if item.forward.__module__ == mutant.item.__module__]
 
 
 def killers(family: str, quick: bool = False) -> list[Callable[[], None]]:
