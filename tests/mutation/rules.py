@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.mutation import source, suite
 from tests.mutation.outcome import Mutant, killed_by
-from tests.ops import test_registry
+from tests.ops import test_registry, test_variants
 from tests.ops.samples import sample
 from tinygrad_notes.binding import reads_of
 from tinygrad_notes.registry import Fused, Op, registry
@@ -345,11 +345,11 @@ def all_mutants() -> Iterator[Mutant]:
 
 
 def check_op(item: Any, samples: list | None = None) -> None:
-    """Every check of tests/ops/test_registry.py on every case of an op: raises what the first failure raises."""
+    """Every check of the registry on every case of an op: raises what the first failure raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for s in samples or samples_of(item):
-            for check in test_registry.CHECKS:
+            for check in [*test_registry.CHECKS, *test_variants.MORE]:
                 check(s)
 
 
