@@ -159,12 +159,12 @@ def test_params_older_and_newer_than_what_lies_between():
 def test_a_walk_frees_and_asks_only_what_leads_to_a_param():
     a = Tensor(X, name="a")
     h = a * a
-    b = Tensor(V)  # newer than h: the walk to b stops at h, which it neither frees nor finds stale
-    same(gradients(np.sum(h * b), b, retain_graph=False), X * X)
-    same(gradients(np.sum(h), a, retain_graph=True), 2 * X)
+    b = Tensor(V)
+    n = h * 3.0  # newer than b, but made of what is older
+    same(gradients(np.sum(n * b), b), 3 * X * X)
+    same(gradients(np.sum(n), a, retain_graph=True), 6 * X)  # n was not freed
     a.node.touch()
-    c = Tensor(V)
-    same(gradients(np.sum(h * c), c), X * X)
+    same(gradients(np.sum(n * b), b), 3 * X * X)  # nor is it asked whether it is stale
 
 
 def test_a_graph_that_is_only_partly_stale_raises():

@@ -78,6 +78,33 @@ def test_nan_behind_a_mask_does_not_leak(twin):
         assert np.all(np.isnan(whole[..., 4:, :]))  # who may see it, feels it
 
 
+@pytest.mark.parametrize("twin", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_nobody_may_see_has_no_gradient_and_spoils_none(twin, bad):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=(1, 2, 6, 4)) for _ in range(3))
+    mask = np.ones((6, 6), bool)
+    mask[:, [1, 4]] = False
+    dy = rng.normal(size=q.shape)
+
+    def run(k, v):
+        variables = [Tensor(x) for x in (q, k, v)]
+        y = F.scaled_dot_product_attention(*variables, mask=mask, block=(4, 2))
+        return [y.value, *gradients(np.sum(y * dy), variables)]
+
+    clean = run(k, v)
+    k, v = k.copy(), v.copy()
+    k[..., 1, 0] = v[..., 4, 1] = bad
+    if twin:
+        with tn.reference():
+            found = run(k, v)
+    else:
+        found = run(k, v)
+    for a, b in zip(found, clean):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+    assert not np.any(found[2][..., [1, 4], :]) and not np.any(found[3][..., [1, 4], :])
+
+
 def test_rows_without_keys_are_zero_with_zero_gradient():
     q, k, v = (Tensor(np.random.default_rng(0).normal(size=(1, 1, 4, 3))) for _ in range(3))
     mask = np.array([[True] * 4, [False] * 4, [True, False, True, False], [False] * 4])

@@ -10,7 +10,7 @@ import warnings
 from tests.ops.samples import Sample, all_cases, sample
 from tests.ops.test_registry import CHECKS, assert_close, reversed_view, strided, vjp, weigh
 from tests.ops.variants import variants
-from tinygrad_notes.check import EPS, EPS32, Rules, array_of, floats, inner, largest, pull
+from tinygrad_notes.check import EPS, EPS32, Rules, array_of, derivative, floats, inner, largest, pull, random_like
 from tinygrad_notes.registry import registry
 from tinygrad_notes.tensor import Tensor
 
@@ -194,6 +194,37 @@ def compare_at_ties(s: Sample, inputs, gs, rng):
             compare(f"element {k} of input {i} among equal numbers", one)
 
 
+# --- the complex step -------------------------------------------------------------------------------
+
+
+def check_complex_step(s: Sample):
+    """Where NumPy's function is analytic, Im f(x + ih u) / h is its derivative along u to the last digits: no difference is taken.
+
+    Squire and Trapp (1998). Whether it is analytic, the differences tell: those of a function that is not (abs, max)
+    contradict the complex step.
+    """
+    rng = np.random.default_rng(s.seed + 7)
+    outputs, gs, gradients = vjp(s, s.inputs)
+    directions = random_like(gradients, rng)
+    steps = dict(zip(s.varied, directions))
+
+    def phi(t):
+        ys = s.plain([x + t * steps[i] if i in steps else x for i, x in enumerate(s.inputs)])
+        ys = [y for y in (ys if isinstance(ys, tuple | list) else [ys]) if np.asarray(y).dtype.kind in "fc"]
+        return sum((np.sum(g * y) for g, y in zip(gs, ys, strict=True)), 0.0)
+
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="error"):
+            exact = float(np.imag(phi(1e-30j))) / 1e-30
+            slope, bound = derivative(lambda t: float(phi(t)), s.h / 2, weigh(gs, outputs), largest(*s.inputs))
+    except Exception:  # it takes no complex numbers
+        return
+    if np.isfinite(bound) and abs(slope - exact) <= bound:
+        got = inner(gradients, directions)
+        size = inner([np.abs(g) for g in gradients], [np.abs(u) for u in directions])
+        assert abs(got - exact) <= 4e3 * EPS * (size + weigh(gs, outputs)), f"the gradient is {got:.16g}, a complex step gives {exact:.16g}"
+
+
 # --- large numbers ------------------------------------------------------------------------------------
 
 
@@ -225,7 +256,7 @@ def check_large(s: Sample):
         assert_close(f"gradient {i} of float32 at large inputs", a[near], b[near], 16 * 300**2 * EPS32 * largest(b[near], *gs))
 
 
-MORE = [check_large, check_alone, check_twice, check_cotangents, check_ties]
+MORE = [check_complex_step, check_large, check_alone, check_twice, check_cotangents, check_ties]
 
 
 def every_check(item, case=None) -> None:
