@@ -8,7 +8,7 @@ from tinygrad_notes import functional as F
 import numpy as np
 
 HEADS = [(1, 1), (2, 1), (4, 2), (3, 3)]  # query heads, key heads
-KINDS = ["normal", "large", "ascending"]
+KINDS = ["normal", "large", "ascending", "biased"]
 SCALES = [0.5, 30.0]
 
 
@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 def problem(
     rng, T, S, heads, dtype, kind, *, causal=False, window=None, offset=None, masks=False, biases=False, documents=False, scale=0.5
 ) -> Problem:
-    """Random inputs. `kind`: normal, logits 300 times as large, or keys that ascend, so that every block has a new maximum."""
+    """Random inputs. `kind`: normal, logits or a bias 300 times as large, or keys that ascend, so that every block has a new maximum."""
     nh, nkv = heads
     q, k, v, dy = (rng.normal(size=s).astype(dtype) for s in ((2, nh, T, 4), (2, nkv, S, 4), (2, nkv, S, 3), (2, nh, T, 3)))
     if kind == "large":
@@ -37,7 +37,7 @@ def problem(
         q[...] = np.abs(q)
     mask = rng.random((2, 1, T, S)) < 0.6 if masks else None
     bias = rng.normal(size=(nh, T, S)).astype(dtype) if biases else None
-    if kind == "large" and biases:
+    if bias is not None and kind == "biased":
         bias *= 300
     ids = np.sort(rng.integers(0, 3, (2, S)), axis=-1) if documents and T == S else None
     options = {"causal": causal, "window": window, "offset": offset, "mask": mask, "documents": ids}

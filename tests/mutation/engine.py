@@ -441,11 +441,12 @@ def check_registry() -> None:
 
 
 def first_killers(mutant: Mutant) -> list[Callable[[], None]]:
-    """The checks of the registry for the kernels of the file that a mutant of a kernel stands in: they kill most, and at once."""
+    """The checks of the registry for the kernels of the file that a mutant stands in, or for all: they kill most, and at once."""
     if not mutant.family.startswith("kernel"):
         return []
     kernels = [item for item in registry_module.registry if isinstance(item, Fused)]
-    return [partial(check_op, item) for item in kernels if item.forward.__module__ == mutant.item.__module__]
+    here = [item for item in kernels if item.forward.__module__ == mutant.item.__module__]
+    return [partial(check_op, item) for item in here or kernels]
 
 
 def killers(family: str, quick: bool = False) -> list[Callable[[], None]]:
