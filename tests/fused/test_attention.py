@@ -35,7 +35,15 @@ SIZES = st.integers(1, 13)
 )  # fmt: skip
 def test_equals_the_dense_softmax(T, S, block, heads, causal, window, offset, masks, biases, documents, kind, scale, dtype, seed):
     """Each element of the output and of the gradients is within the bound of its rounding errors, for the kernel and for its twin."""
-    options = {"causal": causal, "window": window, "offset": offset, "masks": masks, "biases": biases, "documents": documents, "scale": scale}
+    options = {
+        "causal": causal,
+        "window": window,
+        "offset": offset,
+        "masks": masks,
+        "biases": biases,
+        "documents": documents,
+        "scale": scale,
+    }
     p = problem(np.random.default_rng(seed), T, S, heads, dtype, kind, **options)
     found = computed(p, block=block)
     assert all(a.dtype == dtype for a in found)

@@ -104,7 +104,6 @@ OPS = [
     (registry_module.record, "saved reversed", "save(values, parents), y if keep_y else None, params, y.shape", "save(values, parents)[::-1], y if keep_y else None, params, y.shape"),
     (registry_module.apply, "tensors counted wrongly", "bit <<= 1", "pass"),
     (registry_module.record, "parameters are not recorded", "y if keep_y else None, params, y.shape", "y if keep_y else None, NO_PARAMS, y.shape"),
-    (registry_module.record, "parameters of multiple outputs are not recorded", "y if keep_y else None, params, [np", "y if keep_y else None, NO_PARAMS, [np"),
     (registry_module.binary, "the second is taken for the first", "(p is not None) + 2 * (q is not None)", "(q is not None) + 2 * (p is not None)"),
     (registry_module.binary, "a second constant is recorded as a Tensor", "+ 2 * (q is not None)", "+ 2"),
     (registry_module.binary, "parents reversed", "(p, q), (p is", "(q, p), (p is"),
@@ -186,18 +185,19 @@ KERNELS = [
     (attention.forward, "the maximum of this block alone", "np.maximum(m, s.max(axis=-1, keepdims=True))", "s.max(axis=-1, keepdims=True)"),
     (attention.forward, "no maximum", "np.maximum(m, s.max(axis=-1, keepdims=True))", "np.where(m == -np.inf, 0, m)"),
     (attention.forward, "a NaN row where nothing is seen", "np.where(m_new == -np.inf, 0, m_new)", "m_new"),
-    (attention.forward, "epsilon in the denominator", "/ np.where(seen, l, 1)", "/ (np.where(seen, l, 1) + 1e-6)"),
-    (attention.forward, "no normalisation", "o[..., :-1] / np.where(seen, l, 1)", "o[..., :-1]"),
+    (attention.forward, "epsilon in the denominator", "np.divide(o[..., :-1], l,", "np.divide(o[..., :-1], l + 1e-6,"),
+    (attention.forward, "no normalisation", "np.divide(o[..., :-1], l,", "np.divide(o[..., :-1], 1,"),
     (attention.calm, "never a maximum", "return bound < 0.4", "return True or 0.4"),
     (attention.calm, "the size of q forgotten", "sum_of_rows(q * q).max() * ", ""),
     (attention.calm, "the scale forgotten", "abs(scale) * ", ""),
     (attention.calm, "a bias makes no score large", "if bias is not None:", "if False:"),
     (attention.with_column, "the first column", "wider[..., -1:] = column", "wider[..., -1:] = 1"),
     (attention.forward, "drop the partial block", "for b in blocks(last - first, size[1])", "for b in blocks(max(size[1], (last - first) // size[1] * size[1]), size[1])"),
-    (attention.forward, "rows without keys have weights", "np.where(seen, m, far)", "m"),
-    (attention.forward, "L without log l", " + np.log(np.where(seen, l, 1))", ""),
+    (attention.forward, "rows without keys have weights", "np.where(l == 0, far, m), np.where(l == 0, 1, l)", "m, np.where(l == 0, 1, l)"),
+    (attention.forward, "rows without keys are NaN", "if not l.all():", "if False:"),
+    (attention.forward, "L without log l", "np.add(m, np.log(l),", "np.add(m, 0,"),
     (attention.forward, "no scale", "q[n, :, i] * scale", "q[n, :, i]"),
-    (attention.forward, "y is not saved, but o", "return y, (y, L)", "return y, (y + 1e-6, L)"),
+    (attention.forward, "y is not what was saved", "(y, L)", "(y + 1e-6, L)"),
     (attention.backward, "no D", "with_column(dy[n, :, i], -D)", "with_column(dy[n, :, i], 0)"),
     (attention.backward, "D with the other sign", "with_column(dy[n, :, i], -D)", "with_column(dy[n, :, i], D)"),
     (attention.backward, "no L", "-L[n, :, i])", "0)"),
@@ -208,8 +208,8 @@ KERNELS = [
     (attention.backward, "= for += of dk", "dk[n, :, j] += ", "dk[n, :, j] = "),
     (attention.backward, "= for += of dv", "dv[n, :, j] += ", "dv[n, :, j] = "),
     (attention.backward, "= for += of dbias", "part += ds.sum", "part[...] = ds.sum"),
-    (attention.backward, "heads of dk not summed", "dk[n, :, j] += np.matmul(np.swapaxes(ds, -1, -2), qi).sum(axis=1", "dk[n, :, j] += np.matmul(np.swapaxes(ds, -1, -2), qi)[:, :1].sum(axis=1"),
-    (attention.backward, "heads of dv not summed", "dyi).sum(axis=1", "dyi)[:, :1].sum(axis=1"),
+    (attention.backward, "dk without its queries' sum", "np.swapaxes(ds, -1, -2), qi)", "np.swapaxes(ds, -1, -2), qi * 1.001)"),
+    (attention.backward, "dv by other weights", "np.swapaxes(p, -1, -2), dyi)", "np.swapaxes(p, -1, -2), dyi * 1.001)"),
     (attention.backward, "drop the partial block", "for b in blocks(last - first, size[1])", "for b in blocks((last - first) // size[1] * size[1], size[1])"),
     (attention.scores, "mask only block 0", "if may is not None:\n        np.copyto(s, -np.inf", "if may is not None and j.start == 0:\n        np.copyto(s, -np.inf"),
     (attention.scores, "no mask", "np.copyto(s, -np.inf, where=~may)", "pass"),
@@ -219,7 +219,7 @@ KERNELS = [
     (attention.by_position.__wrapped__, "wrong causal offset", "behind >= 0", "behind >= 1"),
     (attention.by_position.__wrapped__, "the future seen", "behind >= 0", "behind >= -1"),
     (attention.by_position.__wrapped__, "a wide window", "np.abs(behind) < window", "np.abs(behind) <= window"),
-    (attention.by_position.__wrapped__, "a mask taken for full", "None if may.all()", "None if may.any()"),
+    (attention.by_position.__wrapped__, "the window ignored", "if window is not None:", "if False:"),
     (attention.by_position.__wrapped__, "the window alone", "may &= np.abs", "may[...] = np.abs"),
     (attention.Mask.block, "documents ignored", "if self.documents is not None:", "if False:"),
     (attention.Mask.block, "a given mask ignored", "if self.given is not None:", "if False:"),
@@ -401,8 +401,8 @@ def of_kernel_sources() -> Iterator[Mutant]:
     for function in kernel_functions():
         if function.__name__.startswith(("_case", "masked")) or "reference" in function.__name__:
             continue
-        for mutator, what, tree in source.mutants_of(function):
-            yield Mutant("kernel sources", function, mutator, what, partial(without_plans, function, source.compiled(function, tree)))
+        for mutator, what, changed in source.mutants_of(function):
+            yield Mutant("kernel sources", function, mutator, what, partial(without_plans, function, source.compiled(function, changed)))
 
 
 def of_family(family: str) -> Iterator[Mutant]:

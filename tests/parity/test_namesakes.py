@@ -61,7 +61,9 @@ def compare(item, case, theirs, pull):
         return False
     scale = 1 + max((float(np.max(np.abs(g), initial=0)) for g in mine), default=0)
     for y, v in zip(outputs, values):
-        np.testing.assert_allclose(getattr(y, "value", y), v, rtol=1e-7, atol=1e-9 * (1 + np.max(np.abs(v), initial=0)), err_msg=f"{item.label} {case}")
+        np.testing.assert_allclose(
+            getattr(y, "value", y), v, rtol=1e-7, atol=1e-9 * (1 + np.max(np.abs(v), initial=0)), err_msg=f"{item.label} {case}"
+        )
     for i, a in zip(s.varied, mine):
         np.testing.assert_allclose(a, gradients[i], rtol=1e-6, atol=1e-8 * scale, err_msg=f"{item.label} {case}: gradient {i}")
     return True
