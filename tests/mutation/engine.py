@@ -197,7 +197,7 @@ KERNELS = [
     (attention.forward, "rows without keys are NaN", "if not l.all():", "if False:"),
     (attention.forward, "L without log l", "np.add(m, np.log(l),", "np.add(m, 0,"),
     (attention.forward, "no scale", "q[n, :, i] * scale", "q[n, :, i]"),
-    (attention.forward, "y is not what was saved", "(y, L)", "(y + 1e-6, L)"),
+    (attention.forward, "y is not what was saved", "y.reshape(shape), (y, L)", "y.reshape(shape), (y + 1e-6, L)"),
     (attention.backward, "no D", "with_column(dy[n, :, i], -D)", "with_column(dy[n, :, i], 0)"),
     (attention.backward, "D with the other sign", "with_column(dy[n, :, i], -D)", "with_column(dy[n, :, i], D)"),
     (attention.backward, "no L", "-L[n, :, i])", "0)"),

@@ -156,7 +156,8 @@ def kinds_of_variants(item: Any, case: tuple) -> list[Iterator[tuple]]:
     given = dict(args.pop()) if args and isinstance(args[-1], dict) else {}
     end = (given,) if given else ()
     if isinstance(item, Fused):  # whoever calls a kernel has checked its arguments, and made its shapes fit
-        return [((*new, *end) for new in other_sizes(args, broadcasts=False))]
+        optional = ((*args, {**given, **keywords}) for keywords in other_keywords(item, args, {}))
+        return [optional, ((*new, *end) for new in other_sizes(args, broadcasts=False))]
     both = zip(other_sizes(args, broadcasts=True), cycle(list(other_keywords(item, args, given))[::-1]))
     return [
         ((*args, keywords) for keywords in other_keywords(item, args, given)),
