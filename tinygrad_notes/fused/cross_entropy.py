@@ -56,4 +56,10 @@ def reference(x, *, targets, weights, counted=None, smooth=None, divisor=None):
 
 ROWS = {"targets": np.array([0, 3, 3]), "weights": np.array([0.5, 0.0, 2.0])}
 SMOOTH = {"counted": np.array([1.0, 0.0, 1.0]), "smooth": np.array([0.1, 0.2, 0.0, 0.3])}
-cross_entropy = fused("cross_entropy", forward, backward, reference, cases=[((3, 4), ROWS), ((3, 4), ROWS | SMOOTH), ((3, 1, 4), ROWS | SMOOTH | {"divisor": 1.5})])
+cross_entropy = fused(
+    "cross_entropy",
+    forward,
+    backward,
+    reference,
+    cases=[((3, 4), ROWS), ((3, 4), ROWS | SMOOTH), ((3, 1, 4), ROWS | SMOOTH | {"divisor": 1.5})],
+)
