@@ -1,13 +1,18 @@
 """Corners of the engine, the transforms and saving that only a wrong engine shows: each kills a mutant of tests/mutation/engine.py."""
 
 import os
+import threading
+import time
 import warnings
 
-from tinygrad_notes import Tensor, gradients
+from tinygrad_notes import Tensor, gradients, reference, threads
 from tinygrad_notes import functional as F
 from tinygrad_notes.binding import Shape
 from tinygrad_notes.core import tick
-from tinygrad_notes.registry import Composition, Op
+from tinygrad_notes.optim import SGD
+from tinygrad_notes.optim.optimizer import CHUNK, all_finite
+from tinygrad_notes.parallel import data_parallel
+from tinygrad_notes.registry import Composition, Op, using_reference
 from tinygrad_notes.transforms import captured, checkpoint, custom_vjp, grad, tensors, vjp
 
 import numpy as np
@@ -342,3 +347,152 @@ def test_another_dtype_or_shape_of_the_same_size_is_noticed(tmp_path, old, new):
     path.write_bytes(content.replace(old, new))
     with pytest.raises(CheckpointError, match="damaged"):
         load_arrays(path)
+
+
+# --- two threads --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    pytest.importorskip("threadpoolctl", reason="without threadpoolctl everything runs on one thread")
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+
+
+def test_an_error_waits_for_the_other_thread(two_cores):
+    ended, begun = [], threading.Event()
+
+    def fails():
+        assert begun.wait(60)
+        raise ZeroDivisionError
+
+    def takes_its_time():
+        begun.set()
+        time.sleep(0.1)
+        ended.append(True)
+
+    with pytest.raises(ZeroDivisionError):
+        threads.both(fails, takes_its_time)
+    assert ended
+
+
+@pytest.mark.parametrize("fails_first", [True, False])
+def test_the_error_of_either_thread_comes_out(two_cores, fails_first):
+    def fails():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        threads.both(*((fails, int) if fails_first else (int, fails)))
+
+
+def test_both_threads_see_the_context_of_the_caller(two_cores):
+    with reference():
+        assert threads.both(using_reference.get, using_reference.get) == (True, True)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_both_gives_both(two_cores, monkeypatch, cores):
+    monkeypatch.setattr(threads, "cores", lambda: cores)
+    assert threads.both(lambda: "first", lambda: "second") == ("first", "second")
+
+
+def test_blas_has_one_thread_in_each_and_as_many_as_before_afterwards(two_cores):
+    pools = threads.blas_pools()
+
+    def counts():
+        return [pool["num_threads"] for pool in pools.info() if pool["user_api"] == "blas"]
+
+    with pools.limit(limits=2, user_api="blas"):
+        before = counts()
+        for seen in threads.both(counts, counts):
+            assert all(n == 1 for n in seen)
+        assert counts() == before
+
+
+def test_the_halves_of_a_batch_refuse_a_param_that_is_not_used(two_cores):
+    x, y = Tensor(X), Tensor(V)
+    step = data_parallel(lambda a: np.mean(a @ x), [x, y], unused="raise")
+    with pytest.raises(ValueError, match="does not depend on"):
+        step(np.ones((4, 3)))
+
+
+def test_a_mean_of_ours_that_only_one_half_takes_is_refused(two_cores):
+    x = Tensor(X)
+
+    def loss(a):
+        h = a * x
+        return F.mse(h, np.zeros(h.shape)) + (F.mse(h, np.zeros(h.shape)) if a[0, 0] else 0.0)
+
+    with pytest.raises(ValueError, match="which no single weight fits"):
+        data_parallel(loss, x)(np.stack([np.zeros(3), np.ones(3)]))
+
+
+def test_after_a_step_a_mean_of_nothing_raises_as_before(two_cores):
+    x = Tensor(X)
+    data_parallel(lambda a: F.mse(a * x, a), x)(np.ones((4, 3)))
+    with pytest.raises(ValueError, match="there is no mean"):
+        F.cross_entropy(x[None], np.array([-100]))
+
+
+# --- losses -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [None, np.array([2.0, 0.5, 3.0])])
+@pytest.mark.parametrize("pos_weight", [None, np.array([5.0, 0.1, 2.0])])
+def test_binary_cross_entropy_is_its_definition(weight, pos_weight):
+    x, target = np.array([[0.3, -2.0, 1.0], [4.0, 0.0, -1.5]]), np.array([[1.0, 0.0, 0.3], [0.0, 1.0, 0.6]])
+    s = 1 / (1 + np.exp(-x))
+    expected = -((1 if pos_weight is None else pos_weight) * target * np.log(s) + (1 - target) * np.log(1 - s))
+    expected *= 1 if weight is None else weight
+    for reduction, of in REDUCTIONS.items():
+        found = F.binary_cross_entropy_with_logits(x, target, weight, pos_weight, reduction)
+        np.testing.assert_allclose(found, of(expected), rtol=1e-12)
+
+
+REDUCTIONS = {"none": np.asarray, "sum": np.sum, "mean": np.mean}
+OF_DIFFERENCES = {"mse": lambda d: d * d, "l1": np.abs, "huber": lambda d: np.where(np.abs(d) <= 1, d * d / 2, np.abs(d) - 0.5)}
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", OF_DIFFERENCES)
+def test_losses_of_differences_are_their_definitions(name, reduction):
+    x, target = np.random.default_rng(0).normal(size=(2, 4, 5)) * 2
+    found = getattr(F, name)(x, target, reduction=reduction)
+    np.testing.assert_allclose(found, REDUCTIONS[reduction](OF_DIFFERENCES[name](x - target)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll])
+def test_weights_of_classes_keep_the_width_of_the_logits(loss, reduction):
+    x = Tensor(np.ones((3, 4), np.float32))
+    y = loss(x, np.array([0, 3, 1]), weight=np.arange(1.0, 5.0), reduction=reduction)
+    assert y.dtype == np.float32
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+def test_cosines_along_any_axis(axis):
+    a, b = np.random.default_rng(0).normal(size=(2, 3, 4))
+    expected = np.sum(a * b, axis) / np.sqrt(np.sum(a * a, axis) * np.sum(b * b, axis))
+    np.testing.assert_allclose(F.cosine_similarity(a, b, axis), expected, rtol=1e-12)
+
+
+# --- optimizers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", [[0], [CHUNK + 7], [2 * CHUNK + 1], [3, CHUNK + 2], [CHUNK, CHUNK + 1]])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_anywhere_is_refused_and_named(where, bad):
+    w, b = Tensor(np.zeros(2 * CHUNK + 5)), Tensor(np.zeros(3))
+    optimizer = SGD({"b": b, "w": w}, lr=1.0)
+    g = np.ones(w.shape)
+    g[where] = bad
+    with pytest.raises(FloatingPointError, match=rf"of w .* is {bad} at \({where[0]},\)"):
+        optimizer.step({"b": np.ones(3), "w": g})
+    assert not w.value.any() and not b.value.any() and optimizer.steps == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_gradients_are_finite(dtype):
+    x = np.array([np.finfo(dtype).max, -np.finfo(dtype).max], dtype)
+    with np.errstate(over="ignore"):
+        assert all_finite(x)
+        assert not all_finite(np.append(x, np.inf).astype(dtype))

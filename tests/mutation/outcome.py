@@ -1,11 +1,16 @@
 """A mutant, how it is tried, and the table of what became of all."""
 
+import os
+import select
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
+
+from tinygrad_notes import threads
 
 LIMIT = 40  # seconds of this process; a mutant that never ends is killed too
 
@@ -61,6 +66,40 @@ def killed_by(mutant: Mutant, kill: Callable[[], Any]) -> str | None:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.signal(signal.SIGPROF, previous)
     return None
+
+
+def killed_apart(mutant: Mutant, kill: Callable[[], Any]) -> str | None:
+    """killed_by in a copy of this process: a mutant may write outside of its memory, or wait for ever."""
+    if not hasattr(os, "fork"):
+        return killed_by(mutant, kill)
+    threads._worker.cache_clear()  # the copy has one thread only
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            why = killed_by(mutant, kill)
+            os.write(write, (why or "survived").encode()[:4000])
+        finally:
+            os._exit(0)
+    os.close(write)
+    try:
+        ready, _, _ = select.select([read], [], [], 10 * LIMIT)  # the machine may be busy
+        said = os.read(read, 4096).decode(errors="replace") if ready else ""
+    finally:
+        os.close(read)
+        if not said_in_time(child):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    return None if said == "survived" else said or "the process died, or never ended"
+
+
+def said_in_time(child: int) -> bool:
+    """Whether the process ended by itself, after what it had to say."""
+    for _ in range(100):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def table(killed: Counter, total: Counter) -> str:

@@ -1,7 +1,7 @@
 """Tests of this repository called as functions, in this process, where a mutant is installed.
 
 Only what those tests need of pytest: parametrize, skipif, tmp_path, monkeypatch and fixtures of
-their own module made of these.
+their own module made of these, the autouse ones too. Hypothesis does not shrink what fails: a mutant is to die, not to be explained.
 """
 
 import contextlib
@@ -13,10 +13,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
+
+DYING = (Phase.explicit, Phase.generate)
 
 
 def marks(function: Callable, name: str) -> list:
@@ -59,13 +62,34 @@ def provide(name: str, module: Any, stack: contextlib.ExitStack, given: dict[str
     return given[name]
 
 
+@cache
+def autouse(module: Any) -> list[str]:
+    """The fixtures of a module that no test has to name."""
+    found = [(name, getattr(x, "_fixture_function_marker", None)) for name, x in vars(module).items()]
+    return [name for name, marker in found if marker is not None and marker.autouse]
+
+
+@contextlib.contextmanager
+def without_shrinking(function: Any) -> Iterator[None]:
+    before = getattr(function, "_hypothesis_internal_use_settings", None)
+    if before is not None:
+        function._hypothesis_internal_use_settings = settings(before, phases=DYING, database=None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            function._hypothesis_internal_use_settings = before
+
+
 def run_test(module: Any, function: Callable, arguments: dict[str, Any]) -> None:
-    with contextlib.ExitStack() as stack, warnings.catch_warnings():
+    with contextlib.ExitStack() as stack, warnings.catch_warnings(), without_shrinking(function):
         warnings.simplefilter("error")
         for mark in marks(function, "filterwarnings"):
             action, message = mark.args[0].split(":", 1)
             warnings.filterwarnings(action, message)
         given = dict(arguments)
+        for name in autouse(module):
+            provide(name, module, stack, given)
         names = inspect.signature(function).parameters
         function(**{name: provide(name, module, stack, given) for name in names})
 
@@ -74,7 +98,7 @@ left_out: list[str] = []  # tests that fail, or cannot be called here, without a
 
 
 @cache
-def tests_in(name: str, *without: str) -> list[tuple[str, Callable[[], None]]]:
+def tests_in(name: str, *without: str) -> list[tuple[str, partial]]:
     """(name, call) of each test of a module that passes as the code stands, the quick ones first, but those named."""
     try:
         module = importlib.import_module(name)
@@ -90,9 +114,7 @@ def tests_in(name: str, *without: str) -> list[tuple[str, Callable[[], None]]]:
         for i, arguments in enumerate(parameters_of(function)):
             test = f"{name}.{label}[{i}]"
 
-            def call(function=function, arguments=arguments):
-                run_test(module, function, arguments)
-
+            call = partial(run_test, module, function, arguments)
             begin = time.perf_counter()
             try:
                 call()
@@ -103,10 +125,12 @@ def tests_in(name: str, *without: str) -> list[tuple[str, Callable[[], None]]]:
     return [(test, call) for _, test, call in sorted(found, key=lambda entry: entry[0])]
 
 
-def run_all(names: list[str], *without: str) -> None:
-    """Call every test of these modules until one fails."""
+def run_all(names: list[str], *without: str, only: Callable[[dict[str, Any]], bool] = lambda arguments: True) -> None:
+    """Call every test of these modules until one fails; `only` those whose arguments of parametrize are asked for."""
     for name in names:
         for test, call in tests_in(name, *without):
+            if not only(call.args[-1]):
+                continue
             try:
                 call()
             except (pytest.fail.Exception, pytest.skip.Exception) as error:  # no Exceptions: pytest.raises that saw none
