@@ -426,6 +426,18 @@ def test_a_mean_of_ours_that_only_one_half_takes_is_refused(two_cores):
         data_parallel(loss, x)(np.stack([np.zeros(3), np.ones(3)]))
 
 
+def test_each_half_of_a_batch_has_a_generator_of_its_own(two_cores):
+    x, seen, rng = Tensor(X), [], np.random.default_rng(0)
+
+    def loss(a, rng=None):
+        seen.append(rng)
+        return np.mean(a @ x)
+
+    data_parallel(loss, x)(np.ones((4, 3)), rng=rng)
+    mine = [r for r in seen if r is not None]
+    assert len(mine) == 2 and mine[0] is not mine[1] and rng not in mine
+
+
 def test_after_a_step_a_mean_of_nothing_raises_as_before(two_cores):
     x = Tensor(X)
     data_parallel(lambda a: F.mse(a * x, a), x)(np.ones((4, 3)))

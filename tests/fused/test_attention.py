@@ -1,9 +1,10 @@
 """Blocked attention against a dense softmax in longdouble: every size, mask and block."""
 
+import itertools
 import tracemalloc
 
 import tinygrad_notes as tn
-from tests.fused.oracle import HEADS, KINDS, SCALES, computed, problem, share
+from tests.fused.oracle import HEADS, KINDS, SCALES, computed, problem, share, visible
 from tests.ops.samples import sample
 from tests.ops.test_registry import CHECKS
 from tinygrad_notes import Tensor, gradients
@@ -97,6 +98,27 @@ def test_whatever_hides_a_key_hides_what_stands_there(hiding, biases, dtype):
             room = 64 * np.finfo(dtype).eps
             np.testing.assert_allclose(y[~sees], clean[~sees], rtol=room, atol=room)
             np.testing.assert_allclose(dq[~sees], dq_clean[~sees], rtol=room, atol=room)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, 1, 2, 3])
+def test_masks_of_places_are_what_they_say(causal, window):
+    """`hides`, `keys` and `block` of every small mask against the definition, element by element; no block is masked for nothing."""
+    for T, S, offset in itertools.product(range(1, 5), range(1, 5), range(-4, 6)):
+        mask = attention.masked(T, S, causal=causal, window=window, offset=offset)
+        may = visible(T, S, causal=causal, window=window, offset=offset)
+        assert mask.hides(T, S) is not bool(may.all())
+        for size in (1, 2, 3):
+            for i in attention.blocks(T, size):
+                first, last = mask.keys(i, S)
+                assert 0 <= first <= last
+                some = may[i].any(axis=0)
+                assert not some[:first].any() and not some[last:].any()
+                assert first == last or (some[first] and some[last - 1])
+                for j in attention.blocks(S, size):
+                    block = mask.block(slice(0, 1), i, j)
+                    assert np.array_equal(np.broadcast_to(True if block is None else block, may[i, j].shape), may[i, j])
+                    assert (block is None) is bool(may[i, j].all())
 
 
 def test_heads_that_add_into_one_bias_stay_on_one_thread(monkeypatch):

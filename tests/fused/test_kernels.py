@@ -122,12 +122,13 @@ def geometry(draw):
         return draw(st.integers(low, high)), draw(st.integers(low, high))
 
     stride = (1, 1) if draw(st.booleans()) else pair(1, 3)  # half of the time the way of the shifted rows
-    return Geometry(stride, pair(0, 3), pair(1, 2))
+    return Geometry(stride, (0, 0) if draw(st.booleans()) else pair(0, 3), pair(1, 2))
 
 
 @st.composite
 def convolution(draw):
-    g, groups, kernel = draw(geometry()), draw(st.integers(1, 2)), (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    g, groups = draw(geometry()), draw(st.integers(1, 2))
+    kernel = draw(st.just((1, 1)) | st.tuples(st.integers(1, 3), st.integers(1, 3)))  # half of the time the image itself is the windows
     C, O = draw(st.integers(1, 3)), groups * draw(st.integers(1, 3))
     space = [max(draw(sizes), d * (k - 1) + 1 - 2 * p) for k, p, d in zip(kernel, g.padding, g.dilation)]
     return [(draw(st.integers(1, 4)), groups * C, *space), (O, C, *kernel), maybe(draw, (O,))], {"geometry": g, "groups": groups}
@@ -227,6 +228,56 @@ def test_inputs_of_different_widths_are_the_twins(name):
         found = vjp(s, inputs, expected[1])
         for mine, twin in zip([y.value for y in found[0]] + found[2], [y.value for y in expected[0]] + expected[2]):
             np.testing.assert_array_equal(mine, twin, strict=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@given(n=st.integers(1, 4), C=st.integers(1, 6), seed=st.integers(0, 99))
+def test_masked_scores_equal_the_twins_and_have_no_gradient(name, dtype, n, C, seed):
+    rng = np.random.default_rng(seed)
+    masked = rng.random((n, C)) < rng.choice([0.2, 0.6, 1.0])
+    x = np.where(masked, -np.inf, rng.normal(size=(n, C))).astype(dtype)
+    g = rng.uniform(-2, 2, x.shape).astype(dtype)
+    with tn.reference():
+        expected = value_and_gradients(getattr(kernels, name), [x.astype(np.float64)], {}, g.astype(np.float64))
+    found = value_and_gradients(getattr(kernels, name), [x], {}, g)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=100 * EPS[dtype])
+    assert not np.any(found[1][masked])
+
+
+ELEMENTWISE = ["silu", "gelu", "gelu_tanh", "swiglu", "softmax", "log_softmax", "squared_error"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_large_numbers_are_no_reason_for_a_warning(name, dtype):
+    """Warnings are errors here: where the result is finite, so is every step to it, or it says why not."""
+    kernel = getattr(kernels, name)
+    x = np.array([-1e4, -500, -90, -20, 0, 20, 90, 500, 1e4, 3], dtype)
+    inputs = [x, x[::-1].copy()] if name == "squared_error" else [x]
+    for a in value_and_gradients(kernel, inputs, {}, np.ones(kernel(*inputs).shape, dtype)):
+        assert np.all(np.isfinite(a))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["silu", "gelu", "gelu_tanh"])
+def test_activations_are_right_to_their_last_digits(name, dtype):
+    """x^2, or u of tanh, is rounded before the exponential, which turns that into a relative error of as many units.
+
+    The coefficients that float32 takes for Phi are right to one unit and a half (fused/gelu.py).
+    """
+    x = np.linspace(-8, 8, 3001).astype(dtype)
+    with tn.reference():
+        expected, _ = value_and_gradients(getattr(kernels, name), [x.astype(np.float64)], {}, np.ones(x.shape))
+    found, _ = value_and_gradients(getattr(kernels, name), [x], {}, np.ones(x.shape, dtype))
+    room = (6 + 2 * x.astype(np.float64) ** 2) * EPS[dtype]
+    assert np.all(np.abs(found - expected) <= room * np.abs(expected))
+
+
+def test_shared_ones_cannot_be_written():
+    with pytest.raises(ValueError, match="read-only"):
+        rows.ones(3, np.dtype(np.float32))[0] = 2
 
 
 def test_a_stride_of_one_never_cuts_out_windows(monkeypatch):

@@ -4,7 +4,8 @@
 each, tests/test_mutants.py a few, and compares the gradients: bit by bit, or to rounding where the sum is another.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from typing import Any
 
@@ -84,6 +85,43 @@ EQUIVALENT: list[tuple[str, str, str, str, str]] = [
     ("max_pool", "drop a sign or a not", "fill=np.inf)", SAME, "no maximum of finite numbers equals either infinity of the padding"),
 ]
 
+# Small changes of the kernels' sources: (function, mutator, a pattern that stands in "old -> new", how equal, why). "*": any.
+KERNELS: list[tuple[str, str, str, str, str]] = [
+    ("*", "another number", r"reshape\(-1.* -> .*reshape\(-2|, -1\).* -> .*, -2\)", SAME, "reshape takes any negative length for the one to be found"),
+    ("*", "one branch always", r"\bneeds\[", SAME, "more than is wanted is computed: Fused.pull drops what nobody wants"),
+    ("*", "drop out=", r"^(slope|twice_u|rows|dx|.*) ?.*np\.multiply\((flat|z|rows)", SAME, "the product is used by its name: in a new array instead of an old one"),
+    ("*", "one branch always", r"x if x\.ndim == 2 else|y if x\.ndim == 2 else|dx if x\.ndim == 2 else", SAME, "reshape to the shape that it has"),
+    # How much is done at a time, on how many threads, and which of two ways is taken: tests go both ways and compare each with its twin.
+    ("backward", "*", r"n \* V <= SMALL", ROUNDING, "a sparse and a dense one-hot matrix are one matrix"),
+    ("chunks_of_rows", "*", r"CHUNK // width", ROUNDING, "how many rows at a time: each row is worked on alone, and none at a time means CHUNK"),
+    ("Rows.__init__", "*", r"ROOM //|self\.KH \* C \* self\.places", ROUNDING, "how many examples at a time, and whether on two threads"),
+    ("*", "*", r"for_each\(rows\.parts", ROUNDING, "whether on two threads"),
+    ("convolve", "another number", r"w\.shape\[", ROUNDING, "shifted rows and windows give the same sums"),
+    ("correlate", "another number", r"kernel != \(", ROUNDING, "shifted rows and windows give the same sums"),
+    ("spread", "*", r"kernel != \[|min\(padding\) >=", ROUNDING, "the turned kernel slid over y, or windows folded up: the same sums"),
+    ("columns", "*", r"prod\(kernel\) == 1|as_it_is", SAME, "stride 1 comes here with a kernel of one pixel alone; its windows are x"),
+    ("transposed_backward", "one branch always", r"if True: x = np\.pad", SAME, "nothing is padded"),
+    ("log_backward", "one branch always", r"if True: dx\[masked\]", SAME, "nothing is written where nothing is masked"),
+    ("Mask.hides", "one branch always", r"-> if True", SAME, "finite keys and values stay as they are"),
+    ("pad_space", "one branch always", r"-> if False", SAME, "padded by nothing, x is x"),
+    ("*", "another number", r"n \+ 3 \* p", SAME, "zeros past the padding, which nobody reads"),
+    # The same axis, the same number.
+    ("sum_or_one", "another number", r"total == 0, 2, total", SAME, "0 / 2 = 0 / 1"),
+    ("*", "drop a sign or a not", r"swapaxes\(-1, 2\)", SAME, "axis 2 of four is axis -2"),
+    ("max_of_rows", "drop a sign or a not", r"argmax\(axis=1\)", SAME, "axis 1 of two is axis -1"),
+    ("cumulative_into", "another comparison", r"x >= 0", ROUNDING, "x = 0: |1 - 1/2| = |0 - 1/2|"),
+    ("cumulative_into", "one branch always", r"if True: from scipy", ROUNDING, "erfc is Phi for any width; the polynomial only is quicker"),
+]
+
+
+def kernel_row(mutant: Mutant) -> tuple[str, str, str, str, str] | None:
+    """The row of KERNELS that speaks of this mutant."""
+    change = mutant.where.partition(": ")[2]
+    for row in KERNELS:
+        if row[0] in ("*", mutant.label) and row[1] in ("*", mutant.mutator) and re.search(row[2], change):
+            return row
+    return None
+
 
 def means(row: tuple[str, str, str, str, str], mutant: Mutant) -> bool:
     """Whether a row speaks of this mutant: its text stands in the changed code."""
@@ -100,7 +138,11 @@ def check(row: tuple[str, str, str, str, str], mutants: list[Mutant], number: in
     """Raise unless the mutants of a row give the same outputs and gradients in so many draws."""
     if not mutants:
         raise LookupError(f"equivalent.py: no mutant is meant by {row}; take the row out")
-    for s in islice(draws(mutants[0].item), number):
+    compare(row, mutants, islice(draws(mutants[0].item), number))
+
+
+def compare(row: tuple[str, str, str, str, str], mutants: list[Mutant], samples: Iterable[Sample]) -> None:
+    for s in samples:
         with np.errstate(all="ignore"):
             right = outcome(s)
             for mutant in mutants:
