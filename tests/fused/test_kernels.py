@@ -8,6 +8,7 @@ several of them, and a ragged last one, take part.
 import tinygrad_notes as tn
 from tests.ops.samples import is_shape, sample
 from tests.ops.test_registry import vjp
+from tinygrad_notes import functional as F
 from tinygrad_notes import threads
 from tinygrad_notes.core import walk
 from tinygrad_notes.fused import convolution as convolution_file
@@ -273,6 +274,19 @@ def test_activations_are_right_to_their_last_digits(name, dtype):
     found, _ = value_and_gradients(getattr(kernels, name), [x], {}, np.ones(x.shape, dtype))
     room = (6 + 2 * x.astype(np.float64) ** 2) * EPS[dtype]
     assert np.all(np.abs(found - expected) <= room * np.abs(expected))
+
+
+@pytest.mark.parametrize("bad", [-1, -8, 7, 10**9])
+def test_ids_that_are_no_rows_never_reach_the_sparse_product(bad):
+    """It would write outside of its memory. F.embedding refuses them; but the array may be written after that."""
+    weight, ids = tn.Tensor(np.ones((7, 3))), np.zeros(9, np.int64)
+    assert ids.size * len(weight.value) > embedding_file.SMALL
+    with pytest.raises(IndexError, match=f"id {bad} is not in 0..6"):
+        F.embedding(np.full(9, bad), weight)
+    y = F.embedding(ids, weight)
+    ids[4] = bad
+    with pytest.raises(IndexError, match="changed between forward and backward"):
+        tn.gradients(np.sum(y), weight)
 
 
 def test_shared_ones_cannot_be_written():
