@@ -7,7 +7,7 @@ import tinygrad_notes as tn
 from tests.fused.oracle import HEADS, KINDS, SCALES, computed, problem, share, visible
 from tests.ops.samples import sample
 from tests.ops.test_registry import CHECKS
-from tinygrad_notes import Tensor, gradients
+from tinygrad_notes import Tensor, gradients, threads
 from tinygrad_notes import functional as F
 from tinygrad_notes.fused import attention
 from tinygrad_notes.fused.attention import blocked_attention
@@ -16,6 +16,14 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+
+
+@pytest.fixture(autouse=True, scope="module")
+def some_heads_at_a_time():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "LARGE", 0)  # the heads come in two parts, on two threads
+        yield
+
 
 SAMPLES = [sample(blocked_attention, case) for case in blocked_attention.cases]
 

@@ -37,8 +37,10 @@ def check_alone(s: Sample):
         x = Tensor(s.inputs[i])
         try:
             alone = floats(s.call([x if j == i else other for j, other in enumerate(s.inputs)]))
-        except TypeError:  # NumPy does not ask this argument: an error says so
-            continue
+        except (TypeError, ValueError) as error:  # NumPy does not ask this argument: an error of ours says so, maybe inside one of NumPy's
+            if isinstance(error, TypeError) or isinstance(error.__cause__, TypeError):
+                continue
+            raise
         (found,) = pull([x], alone, gs)
         assert_close(f"gradient {i}, the others constant", found, expected, room + 64 * EPS * largest(expected))
 

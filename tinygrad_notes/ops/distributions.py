@@ -105,7 +105,9 @@ def mean_of_powers(v, nc, t, k):
     z = -nc * t / np.sqrt(v + t * t)
     scale = sp.gammaln(v + k) - sp.gammaln(0.5 * v) + (1 - 0.5 * v) * math.log(2)
     logarithm = scale - 0.5 * nc * nc + 0.25 * z * z - 0.5 * (v + k) * np.log1p(t * t / v)
-    return np.exp(logarithm) / SQRT_2PI * sp.pbdv(-v - k, z)[0]
+    # sp.pbdv grows as e^(z^2 / 4) to the left, where it may overflow while the product is zero to all digits.
+    lost = logarithm + 0.25 * z * z < -1000
+    return np.where(lost, 0, np.exp(logarithm) / SQRT_2PI * sp.pbdv(-v - k, np.where(lost, 0, z))[0])
 
 
 def nctdtr_by_nc(v, nc, t):

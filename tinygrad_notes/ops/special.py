@@ -108,8 +108,8 @@ one(sp.ber, lambda g, y, x: g * sp.berp(x))
 one(sp.bei, lambda g, y, x: g * sp.beip(x))
 one(sp.ker, lambda g, y, x: g * sp.kerp(x), POSITIVE)
 one(sp.kei, lambda g, y, x: g * sp.keip(x), POSITIVE)
-one(sp.berp, lambda g, y, x: -g * (sp.bei(x) + y / x), POSITIVE)
-one(sp.beip, lambda g, y, x: g * (sp.ber(x) - y / x), POSITIVE)
+one(sp.berp, lambda g, y, x: -g * (sp.bei(x) + y / (x + (x == 0))))  # at 0, y = -x^3 / 16
+one(sp.beip, lambda g, y, x: g * (sp.ber(x) - np.where(x == 0, 0.5, y / (x + (x == 0)))))  # at 0, y = x / 2
 one(sp.kerp, lambda g, y, x: -g * (sp.kei(x) + y / x), POSITIVE)
 one(sp.keip, lambda g, y, x: g * (sp.ker(x) - y / x), POSITIVE)
 
@@ -207,7 +207,7 @@ one(sp.iti0k0, lambda g, y, x: g[0] * sp.i0(x) + g[1] * sp.k0(x), POSITIVE)
 one(sp.it2j0y0, lambda g, y, x: (g[0] * (1 - sp.j0(x)) - g[1] * sp.y0(x)) / x, POSITIVE)
 one(sp.it2i0k0, lambda g, y, x: (g[0] * (sp.i0(x) - 1) - g[1] * sp.k0(x)) / x, POSITIVE)
 one(sp.itstruve0, lambda g, y, x: g * sp.struve(x.dtype.type(0), x), POSITIVE)
-one(sp.it2struve0, lambda g, y, x: -g * (sp.struve(x.dtype.type(0), x) / x), POSITIVE)
+one(sp.it2struve0, lambda g, y, x: -g * np.where(x == 0, 2 / np.pi, sp.struve(x.dtype.type(0), x) / (x + (x == 0))))
 one(sp.itmodstruve0, lambda g, y, x: g * sp.modstruve(x.dtype.type(0), x), POSITIVE)
 
 SPENCE_SLOPE = [(-1) ** (k + 1) / (k + 1) for k in range(24)]  # log(1 + u) / -u = -1 + u/2 - u^2/3 ...
