@@ -83,6 +83,12 @@ def test_indexing_adds_to_what_was_there():
     same(gradients(np.sum(x * 3) + np.sum(part), x), np.array([4.0, 4.0, 3.0]))
 
 
+def test_indexing_adds_to_a_sum_of_numbers():
+    x = Tensor(2.0)
+    part = x[None]  # older than what follows: its gradient comes last, and finds a scalar
+    same(gradients(x * 3.0 + x * x + np.sum(part), x), np.array(8.0))
+
+
 @pytest.mark.parametrize(
     ("f", "expected"),
     [

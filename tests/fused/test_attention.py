@@ -129,6 +129,45 @@ def test_masks_of_places_are_what_they_say(causal, window):
                     assert (block is None) is bool(may[i, j].all())
 
 
+def test_masks_that_are_kept_cannot_be_written():
+    with pytest.raises(ValueError, match="read-only"):
+        attention.by_position(2, 2, 0, True, None)[0, 0] = False
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_finite_keys_are_no_reason_for_a_warning(dtype):
+    """The quick look at k and v overflows; their elements are looked at then, and nothing is NaN."""
+    size = np.finfo(dtype).max / 16
+    x = np.ones((1, 1, 4, 2), dtype)
+    y = F.scaled_dot_product_attention(x / dtype(size), x * dtype(size), x * dtype(size), causal=True, block=(2, 2))
+    np.testing.assert_allclose(y, x * dtype(size), rtol=1e-5)
+
+
+SMALL = st.integers(1, 4)
+AXES = st.tuples(*[st.booleans()] * 4)
+
+
+@given(B=st.integers(1, 2), heads=st.sampled_from([(1, 1), (2, 1), (4, 2)]), T=SMALL, S=SMALL, block=st.tuples(SMALL, SMALL),
+       of_bias=AXES, of_mask=AXES, seed=st.integers(0, 99))  # fmt: skip
+def test_biases_and_masks_that_broadcast_along_any_axes(B, heads, T, S, block, of_bias, of_mask, seed):
+    rng = np.random.default_rng(seed)
+    (nh, nkv), full = heads, (B, heads[0], T, S)
+    bias, mask = (tuple(n if whole else 1 for n, whole in zip(full, axes)) for axes in (of_bias, of_mask))
+    bias, mask = rng.normal(size=bias), rng.random(mask) < 0.7
+    q, k, v = rng.normal(size=(B, nh, T, 3)), rng.normal(size=(B, nkv, S, 3)), rng.normal(size=(B, nkv, S, 2))
+    dy = rng.normal(size=(B, nh, T, 2))
+
+    def run():
+        variables = [Tensor(x) for x in (q, k, v, bias)]
+        y = F.scaled_dot_product_attention(*variables[:3], bias=variables[3], mask=mask, block=block)
+        return [y.value, *gradients(np.sum(y * dy), variables)]
+
+    with tn.reference():
+        expected = run()
+    for a, b in zip(run(), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * (1 + np.max(np.abs(b))))
+
+
 def test_heads_that_add_into_one_bias_stay_on_one_thread(monkeypatch):
     sizes = []
     monkeypatch.setattr(attention, "for_each", lambda parts, work, size: sizes.append(size) or [work(part) for part in parts])

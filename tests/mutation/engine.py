@@ -583,7 +583,10 @@ def kernel_killers(mutant: Mutant) -> list[Callable[[], None]]:
     """The tests of tests/fused/ for the kernels that a mutant can change."""
     names = {item.name for item in kernels_with(mutant.item)}
     modules = ["tests.fused.test_attention"] if "blocked_attention" in names else []
-    concerns = lambda arguments: arguments.get("name", next(iter(names))) in names  # noqa: E731
+
+    def concerns(arguments):
+        return arguments.get("name", next(iter(names))) in names
+
     return [partial(suite.run_all, [module], only=concerns) for module in [*modules, "tests.fused.test_kernels"]]
 
 

@@ -70,6 +70,7 @@ EQUIVALENT: list[tuple[str, str, str, str, str]] = [
     ("leaky_relu", "saved input <-> output", "rule 1", SAME, "y > 0 where x > 0"),
     ("clip", "swap inputs", "rule 3", SAME, "(x > high) | (low > high): x and low in either order"),
     ("scipy.special.poch", "swap inputs", "rule 2", ROUNDING, "psi(z + m) = psi(m + z)"),
+    ("scipy.special.elliprf", "swap inputs", "rule 3", ROUNDING, "R_F(x, y, z) = R_F(y, x, z)"),
     ("scipy.special.hyp2f1", "swap inputs", "rule 4", ROUNDING, "2F1(a, b; c; x) = 2F1(b, a; c; x)"),
     # What the walk does with a gradient of an input that was repeated: it sums into a new array, in any order.
     *(
@@ -87,13 +88,37 @@ EQUIVALENT: list[tuple[str, str, str, str, str]] = [
 
 # Small changes of the kernels' sources: (function, mutator, a pattern that stands in "old -> new", how equal, why). "*": any.
 KERNELS: list[tuple[str, str, str, str, str]] = [
-    ("*", "another number", r"reshape\(-1.* -> .*reshape\(-2|, -1\).* -> .*, -2\)", SAME, "reshape takes any negative length for the one to be found"),
+    (
+        "*",
+        "another number",
+        r"reshape\(-1.* -> .*reshape\(-2|, -1\).* -> .*, -2\)",
+        SAME,
+        "reshape takes any negative length for the one to be found",
+    ),
     ("*", "one branch always", r"\bneeds\[", SAME, "more than is wanted is computed: Fused.pull drops what nobody wants"),
-    ("*", "drop out=", r"^(slope|twice_u|rows|dx|.*) ?.*np\.multiply\((flat|z|rows)", SAME, "the product is used by its name: in a new array instead of an old one"),
-    ("*", "one branch always", r"x if x\.ndim == 2 else|y if x\.ndim == 2 else|dx if x\.ndim == 2 else", SAME, "reshape to the shape that it has"),
+    (
+        "*",
+        "drop out=",
+        r"^(slope|twice_u|rows|dx|.*) ?.*np\.multiply\((flat|z|rows)",
+        SAME,
+        "the product is used by its name: in a new array instead of an old one",
+    ),
+    (
+        "*",
+        "one branch always",
+        r"x if x\.ndim == 2 else|y if x\.ndim == 2 else|dx if x\.ndim == 2 else",
+        SAME,
+        "reshape to the shape that it has",
+    ),
     # How much is done at a time, on how many threads, and which of two ways is taken: tests go both ways and compare each with its twin.
     ("backward", "*", r"n \* V <= SMALL", ROUNDING, "a sparse and a dense one-hot matrix are one matrix"),
-    ("chunks_of_rows", "*", r"CHUNK // width", ROUNDING, "how many rows at a time: each row is worked on alone, and none at a time means CHUNK"),
+    (
+        "chunks_of_rows",
+        "*",
+        r"CHUNK // width",
+        ROUNDING,
+        "how many rows at a time: each row is worked on alone, and none at a time means CHUNK",
+    ),
     ("Rows.__init__", "*", r"ROOM //|self\.KH \* C \* self\.places", ROUNDING, "how many examples at a time, and whether on two threads"),
     ("*", "*", r"for_each\(rows\.parts", ROUNDING, "whether on two threads"),
     ("convolve", "another number", r"w\.shape\[", ROUNDING, "shifted rows and windows give the same sums"),
@@ -101,6 +126,12 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("spread", "*", r"kernel != \[|min\(padding\) >=", ROUNDING, "the turned kernel slid over y, or windows folded up: the same sums"),
     ("columns", "*", r"prod\(kernel\) == 1|as_it_is", SAME, "stride 1 comes here with a kernel of one pixel alone; its windows are x"),
     ("transposed_backward", "one branch always", r"if True: x = np\.pad", SAME, "nothing is padded"),
+    ("some", "*", r"2 \*\* 18|work <", ROUNDING, "how many heads at a time: each is computed alone"),
+    ("finite", "one branch always", r"-> if False: return \(k, v, None\)", SAME, "each element is asked, and none is bad"),
+    ("finite", "sign of a term", r"np\.vdot", SAME, "infinity minus anything is not finite either"),
+    ("finite", "another number", r"v, 1\)", SAME, "its weight is 0, or NaN"),
+    ("finite", "drop invalid=", "errstate", SAME, "squares and their sums make NaN of NaN alone, which is no invalid operation"),
+    ("by_position", "= for +=", r"may = behind >= 0", SAME, "ones & x = x"),
     ("log_backward", "one branch always", r"if True: dx\[masked\]", SAME, "nothing is written where nothing is masked"),
     ("Mask.hides", "one branch always", r"-> if True", SAME, "finite keys and values stay as they are"),
     ("pad_space", "one branch always", r"-> if False", SAME, "padded by nothing, x is x"),

@@ -136,7 +136,7 @@ def calm(q, k, bias, scale):
     """Whether no score, by Cauchy and Schwarz, can come near the range of exp, so that a maximum need not be subtracted."""
     if bias is not None:
         return False
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # of nothing times infinity no bound is known: NaN is not below it
         bound = abs(scale) * math.sqrt(sum_of_rows(q * q).max() * sum_of_rows(k * k).max())
     return bound < 0.4 * math.log(np.finfo(q.dtype).max)  # 35 in float32: e^35 times any number of keys is no overflow
 

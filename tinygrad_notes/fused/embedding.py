@@ -27,7 +27,9 @@ def backward(dy, saved, weight, *, needs, ids):
         places[np.arange(n), ids] = 1
         return (np.matmul(places.T, dy),)
     if ids.min() < 0 or ids.max() >= V:  # the sparse product would write outside of its memory
-        raise IndexError(f"embedding: an id is no longer in 0..{V - 1}; the array of ids was changed between forward and backward, pass a copy")
+        raise IndexError(
+            f"embedding: an id is no longer in 0..{V - 1}; the array of ids was changed between forward and backward, pass a copy"
+        )
     from scipy.sparse import csc_array  # loaded where it is needed: it takes a while
 
     places = csc_array((ones(n, dy.dtype), ids, np.arange(n + 1)), shape=(V, n))  # column i: 1 in row ids[i]
