@@ -204,6 +204,12 @@ def test_a_joint_rule_reads_the_constants_too():
     same(gradients(np.sum(times(X, x)), x), X)
 
 
+def test_of_three_inputs_those_are_kept_that_a_rule_reads():
+    f = Op(lambda a, b, c: a + b * c, (lambda g, y, a, b, c: g, lambda g, y, a, b, c: g * c, lambda g, y, a, b, c: g * b))
+    for g, e in zip(gradients(np.sum(f(*(inputs := [Tensor(X), Tensor(V), Tensor(X + V)]))), inputs), (np.ones(3), X + V, V)):
+        same(g, e)
+
+
 def test_an_op_of_any_number_of_inputs_remembers_no_plan_for_each():
     total = Op(lambda *xs: sum(xs), (lambda g, y, *xs: [g] * len(xs),), bind=lambda op, args, kwargs: (args, kwargs))
     x = Tensor(X)
@@ -245,6 +251,13 @@ def test_a_power_of_zero_by_its_exponent():
     b = Tensor(np.array([0.0, 2.0]))
     with np.errstate(all="ignore"):
         same(gradients(np.sum(np.power(np.zeros(2), b)), b), np.array([-np.inf, 0.0]))
+
+
+@pytest.mark.parametrize(("name", "slope"), [("berp", 0.0), ("beip", 0.5), ("it2struve0", -2 / np.pi)])
+def test_slopes_at_zero_without_a_warning(name, slope):
+    sp = pytest.importorskip("scipy.special")
+    x = Tensor(np.array([0.0, 1.0]))
+    np.testing.assert_allclose(gradients(np.sum(getattr(sp, name)(x)), x)[0], slope, rtol=1e-15)
 
 
 def test_a_power_of_one():

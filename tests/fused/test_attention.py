@@ -143,6 +143,26 @@ def test_large_finite_keys_are_no_reason_for_a_warning(dtype):
     np.testing.assert_allclose(y, x * dtype(size), rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_calm_is_the_bound_of_cauchy_and_schwarz(sign, dtype):
+    limit, size = 0.4 * np.log(np.finfo(dtype).max), np.array([[[[3.0, 4.0]]]], dtype)  # |q| = 5, |k| = 10
+    for factor, expected in ((1 - 1e-5, True), (1 + 1e-5, False)):
+        assert attention.calm(size, 2 * size, None, sign * limit / 50 * factor) == expected
+        assert attention.calm(2 * size, size, None, sign * limit / 50 * factor) == expected
+    assert not attention.calm(size, size, np.zeros(1, dtype), 0.0)
+    assert not attention.calm(size * dtype(np.finfo(dtype).max / 8), size, None, 1.0)  # the square overflows, without a warning
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_any_axes_before_the_heads(batch):
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(*batch, 4, 5, 3)), rng.normal(size=(*batch, 2, 6, 3)), rng.normal(size=(*batch, 2, 6, 2))
+    y = F.scaled_dot_product_attention(q, k, v, causal=True)
+    for at in np.ndindex(*batch):
+        np.testing.assert_allclose(y[at], F.scaled_dot_product_attention(q[at], k[at], v[at], causal=True), rtol=1e-12)
+
+
 SMALL = st.integers(1, 4)
 AXES = st.tuples(*[st.booleans()] * 4)
 

@@ -70,6 +70,10 @@ EQUIVALENT: list[tuple[str, str, str, str, str]] = [
     ("leaky_relu", "saved input <-> output", "rule 1", SAME, "y > 0 where x > 0"),
     ("clip", "swap inputs", "rule 3", SAME, "(x > high) | (low > high): x and low in either order"),
     ("scipy.special.poch", "swap inputs", "rule 2", ROUNDING, "psi(z + m) = psi(m + z)"),
+    *(
+        (f"scipy.special.{name}", "sign of a term", "x - (x == 0)", SAME, "x = 0: 0 / 1 = 0 / -1, or not taken")
+        for name in ("berp", "beip", "it2struve0")
+    ),
     ("scipy.special.elliprf", "swap inputs", "rule 3", ROUNDING, "R_F(x, y, z) = R_F(y, x, z)"),
     ("scipy.special.hyp2f1", "swap inputs", "rule 4", ROUNDING, "2F1(a, b; c; x) = 2F1(b, a; c; x)"),
     # What the walk does with a gradient of an input that was repeated: it sums into a new array, in any order.
@@ -131,6 +135,14 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("finite", "sign of a term", r"np\.vdot", SAME, "infinity minus anything is not finite either"),
     ("finite", "another number", r"v, 1\)", SAME, "its weight is 0, or NaN"),
     ("finite", "drop invalid=", "errstate", SAME, "squares and their sums make NaN of NaN alone, which is no invalid operation"),
+    ("calm", "another comparison", r"bound <= 0\.4", SAME, "either way of a bound that is met exactly is right"),
+    ("over_queries", "one branch always", "-> x.sum", SAME, "the sum of one is that one"),
+    ("scores", "one branch always", "may.any.* -> if False", SAME, "a block of weights 0 adds nothing"),
+    ("forward", "one branch always", r"-> finite\(k, v\)", SAME, "finite keys and values stay as they are"),
+    ("forward", "*", "T > 1 and calm", ROUNDING, "with the maximum or without, the weights are the same"),
+    ("forward", "one branch always", "if True: m_new", ROUNDING, "a maximum of at least 0 is subtracted: the weights are the same"),
+    ("forward", "another number", r"m_new == -np\.inf, 1, m_new", SAME, "-inf - 1 = -inf - 0"),
+    ("forward", "drop a divisor", r"max / 4 -> ", SAME, "exp(s - max) = 0 = exp(s - max / 4)"),
     ("by_position", "= for +=", r"may = behind >= 0", SAME, "ones & x = x"),
     ("log_backward", "one branch always", r"if True: dx\[masked\]", SAME, "nothing is written where nothing is masked"),
     ("Mask.hides", "one branch always", r"-> if True", SAME, "finite keys and values stay as they are"),
