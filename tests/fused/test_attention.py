@@ -137,10 +137,10 @@ def test_masks_that_are_kept_cannot_be_written():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_large_finite_keys_are_no_reason_for_a_warning(dtype):
     """The quick look at k and v overflows; their elements are looked at then, and nothing is NaN."""
-    size = np.finfo(dtype).max / 16
-    x = np.ones((1, 1, 4, 2), dtype)
-    y = F.scaled_dot_product_attention(x / dtype(size), x * dtype(size), x * dtype(size), causal=True, block=(2, 2))
-    np.testing.assert_allclose(y, x * dtype(size), rtol=1e-5)
+    most, x = float(np.finfo(dtype).max), np.ones((1, 1, 4, 2), dtype)
+    for size in (dtype(most / 16), dtype(np.sqrt(most / x.size * 0.7))):  # each square overflows; the sum of both alone
+        y = F.scaled_dot_product_attention(x / size, x * size, x * size, causal=True, block=(2, 2))
+        np.testing.assert_allclose(y, x * size, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

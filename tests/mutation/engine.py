@@ -505,9 +505,6 @@ FAMILIES = {
 }  # fmt: skip
 
 
-NOT_JUDGED = ("tinygrad_notes.fused.attention",)  # the rows of KERNELS stand for it; its other small changes wait to be judged
-
-
 def kernel_functions() -> list[FunctionType]:
     """Every function in the files of the kernels but their twins, which are what the tests compare with."""
     twins = {item.reference for item in registry_module.registry if isinstance(item, Fused)}
@@ -522,8 +519,6 @@ def kernel_functions() -> list[FunctionType]:
 def of_kernel_sources() -> Iterator[Mutant]:
     """Every small change of syntax in every function of the kernels: no list to keep in step with them."""
     for function in kernel_functions():
-        if function.__module__ in NOT_JUDGED:
-            continue
         if function.__name__.startswith(("_case", "masked")) or "reference" in function.__name__:
             continue
         for mutator, what, changed in source.mutants_of(function):
