@@ -9,7 +9,7 @@ the short sentence wins; the penalty divides by a power of the length.
     (1)  log p(y) = sum_t log p(y_t | y_<t)            y ends in EOS, which counts
     (2)  score(y) = log p(y) / ((5 + |y|) / 6)^alpha   alpha 0: none; 1: nearly the mean over the tokens
 
-B batch, b beams, N = B b hypotheses, V vocabulary.
+B batch, b = beams, N = B b hypotheses, V vocabulary.
 
 Nothing here knows a model: any that continues sequences token by token can be searched.
 """
@@ -41,16 +41,17 @@ def beam_search(advance, B, *, bos, eos, pad, longest, beams=4, alpha=0.6):
     log_p = np.where(np.arange(beams) == 0, 0.0, np.full((B, beams), -np.inf))  # at first there is only one hypothesis
     best, score = ids[:, 0].copy(), np.full(B, -np.inf)
 
-    def keep(candidates, scores):  # (B, b, longest), (B, b)
-        top = scores.argmax(axis=1)
-        better = scores[item[:, 0], top] > score
-        best[better], score[better] = candidates[item[:, 0], top][better], scores[item[:, 0], top][better]
+    def keep(candidates, scores):
+        """Candidates (B, b, longest) with their scores (B, b): the best of each item, if it is better than what there is."""
+        top = scores.argmax(axis=1)[:, None]
+        better = scores[item, top][:, 0] > score
+        best[better], score[better] = candidates[item, top][better, 0], scores[item, top][better, 0]
 
     rows, tokens = np.arange(B * beams), np.full(B * beams, bos)
     for t in range(longest):
         step = np.asarray(advance(rows, tokens), np.float64)
         V = step.shape[-1]
-        total = (log_p[:, :, None] + step.reshape(B, beams, V)).reshape(B, beams * V)  # (B, b V)
+        total = (log_p[:, :, None] + step.reshape(B, beams, V)).reshape(B, beams * V)  # (B, beams * V)
         order = np.argsort(-total, axis=1, kind="stable")[:, : 2 * beams]  # enough: at most b of them end, one for each hypothesis
         total, parent, token = total[item, order], order // V, order % V
         ids = ids[item, parent]

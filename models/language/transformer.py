@@ -56,6 +56,8 @@ class Config:
     def __post_init__(self):
         if self.width % self.heads:
             raise ValueError(f"Config: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"Config: label_smoothing {self.label_smoothing} is not in [0, 1); the paper has 0.1")
         marks = {self.pad, self.bos, self.eos}
         if len(marks) < 3 or not 0 <= min(marks) <= max(marks) < self.vocabulary:
             raise ValueError(
@@ -201,7 +203,9 @@ class Transformer(Module):
     def embed(self, name, ids, start=0, rng=None):
         """Equation 2; ids stand at the positions start, start + 1, ..."""
         if np.ndim(ids) != 2 or not np.size(ids):
-            raise ValueError(f"Transformer: {name} has shape {np.shape(ids)}, expected (B, length), neither 0; one sequence is {name}[None]")
+            raise ValueError(
+                f"Transformer: {name} has shape {np.shape(ids)}, expected (B, length), neither 0; one sequence is {name}[None]"
+            )
         B, T = ids.shape
         C = self.config.width
         x = self.embedding(ids) * math.sqrt(C) + sinusoids(T, C, start, self.config.dtype)  # (B, T, C)
@@ -210,7 +214,7 @@ class Transformer(Module):
     def encode(self, src, rng=None):
         """src (B, S) int, padded at the end with config.pad -> the Memory."""
         x = self.embed("src", src, rng=rng)
-        seen = (src != self.config.pad)[:, None, None, :]
+        seen = (src != self.config.pad)[:, None, None, :]  # (B, 1, 1, S)
         for layer in self.encoder:
             x = layer(x, seen, rng)
         return Memory([layer.cross_attn.keys_values(x) for layer in self.decoder], seen)

@@ -28,7 +28,7 @@ def pair(dtype, sizes):
     their_dtype = getattr(torch, np.dtype(dtype).name)
     twin = golden.nn_transformer(torch, their_dtype, **sizes)
     with torch.no_grad():
-        for name, p in twin.named_parameters():
+        for p in twin.parameters():
             if p.ndim == 1:  # they start as zeros and ones, which would hide mistakes
                 p.add_(torch.randn(p.shape, dtype=their_dtype), alpha=0.3)
     embedding = (torch.randn(VOCABULARY, sizes["width"], dtype=their_dtype) / sizes["width"] ** 0.5).requires_grad_()
@@ -84,7 +84,9 @@ def test_fifty_steps_of_training_give_the_same_losses():
         optimizer.step(tn.gradients(loss, params, unused="raise"), lr=lr)
 
         logits = golden.run(torch, twin, embedding, src, transformer.shifted(tgt, 1))
-        theirs = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(tgt).flatten(), ignore_index=0, label_smoothing=0.1)
+        theirs = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), torch.from_numpy(tgt).flatten(), ignore_index=0, label_smoothing=0.1
+        )
         their_optimizer.zero_grad()
         theirs.backward()
         their_optimizer.param_groups[0]["lr"] = lr

@@ -16,7 +16,6 @@ import argparse
 import math
 import time
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 import tinygrad_notes as tn
@@ -81,7 +80,9 @@ def spell(day, notation):
 
 
 # One vocabulary for both sides, as in the paper: the digits of "3 . 3 . 1 9 9 4" are those of 1994-03-03.
-known = set(" ".join([*ONES, *TENS, *ORDINALS, *MONTHS, *WEEKDAYS, *"0123456789,.-"]).split()) | set("the of on day in year and oh hundred thousand".split())
+known = set(" ".join([*ONES, *TENS, *ORDINALS, *MONTHS, *WEEKDAYS, *"0123456789,.-"]).split()) | set(
+    "the of on day in year and oh hundred thousand".split()
+)
 WORDS = ["<pad>", "<bos>", "<eos>", *sorted(known - {"zero", "zeroth"})]
 ID = {word: i for i, word in enumerate(WORDS)}
 PAD, BOS, EOS = 0, 1, 2
@@ -226,7 +227,9 @@ words = "wednesday the third of march nineteen ninety four".split()
 example, answer = padded([words]), padded([[*"1994-03-03", "<eos>"]])
 maps = transformer.attention_maps(model, example, transformer.shifted(answer, BOS))[:, 0]
 for at, word in ((2, "ninety"), (3, "four"), (6, "march"), (9, "third")):
-    print(f"    writing {'1994-03-03'[at]!r} at place {at}: {maps[:, :, at, words.index(word)].max():.0%} of the keenest head's look is on {word!r}")
+    print(
+        f"    writing {'1994-03-03'[at]!r} at place {at}: {maps[:, :, at, words.index(word)].max():.0%} of the keenest head's look is on {word!r}"
+    )
 if not options.quick:
     assert all(maps[:, :, at, words.index(word)].max() > 1 / 2 for at, word in ((2, "ninety"), (3, "four"), (6, "march"), (9, "third")))
 
@@ -323,7 +326,9 @@ for name, prepare, schedule in (
     gs = tn.gradients(transformer.loss(m, *pairs(train_days[:64], NOTATIONS * 7)), tn.parameters(m))
     first, last = (float(np.linalg.norm(gs[f"decoder.{i}.ffn.linear1.weight"])) for i in (0, 5))
     runs[name] = train(m, schedule, name, size=32)
-    print(f"{name:22} gradient at the start: layer 1 {first:.2f}, layer 6 {last:.2f}; loss after {DEEP} steps {np.mean(runs[name][-20:]):.2f}")
+    print(
+        f"{name:22} gradient at the start: layer 1 {first:.2f}, layer 6 {last:.2f}; loss after {DEEP} steps {np.mean(runs[name][-20:]):.2f}"
+    )
 stuck, climbed, pre = (np.mean(run[-20:]) for run in runs.values())
 if not options.quick:
     assert stuck > 0.9 * math.log(12), "the digits, the hyphen and the end are 12 tokens; log 12 is knowing nothing"
@@ -346,7 +351,9 @@ if not options.no_plots:
     shares.plot(*zip(*curve), color=green, marker="o", markersize=3, label="exactly right")
     shares.set(ylim=(0, 1.02), ylabel="share of 200 unseen dates")
     shares.spines[["top"]].set_visible(False)
-    axes.legend(*(a + b for a, b in zip(axes.get_legend_handles_labels(), shares.get_legend_handles_labels())), frameon=False, loc="center right")
+    axes.legend(
+        *(a + b for a, b in zip(axes.get_legend_handles_labels(), shares.get_legend_handles_labels())), frameon=False, loc="center right"
+    )
     below.plot(rates, color=red, linewidth=1.8)
     below.set(xlabel="step", ylabel="learning rate", xlim=(0, STEPS), ylim=(0, None))
     for a in (axes, below):
@@ -394,7 +401,9 @@ assert moved > 1e-3
 print(f"    another second input moves the logits at place 4 by {moved:.2f} with the same memory: self-attention has keys of its own")
 
 # "Source and target must be equally long", or padded to be. The scores are T x S; only keys and values come in pairs.
-print(f"    {ids.shape[1]} target positions and {src.shape[1]} source words: scores {F.attention_weights(*(np.ones((1, 1, n, 4)) for n in (11, 9))).shape[2:]}")
+print(
+    f"    {ids.shape[1]} target positions and {src.shape[1]} source words: scores {F.attention_weights(*(np.ones((1, 1, n, 4)) for n in (11, 9))).shape[2:]}"
+)
 
 # "The mask is for inference." There the future does not exist. It is for training, where all positions are predicted at once from
 # a row that holds the answers; without it the model learns to copy (language/gpt shows it).

@@ -3,7 +3,9 @@
 import itertools
 import math
 
+from models.language import search as module
 from models.language.search import beam_search, length_penalty
+from tinygrad_notes import check
 
 import numpy as np
 import pytest
@@ -48,6 +50,12 @@ def test_greedy_takes_the_garden_path_and_two_beams_do_not():
     ids, score = search(GARDEN_PATH, beams=2, alpha=0)
     assert ids.tolist() == [[2, EOS]]
     assert math.exp(score[0]) == pytest.approx(0.36)
+
+
+def test_the_shape_comments_hold():
+    with check.shapes(module) as remarks:
+        search(GARDEN_PATH, beams=2)
+    assert not remarks.unreached
 
 
 def drawn(seed, V):

@@ -152,17 +152,17 @@ def test_the_loss_is_the_smoothed_cross_entropy_per_token_that_is_not_padding():
     assert transformer.loss(model, SRC, TGT) == pytest.approx(expected, rel=1e-13)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_overfits_one_batch(smoothing):
-    model = tiny(np.float32, label_smoothing=smoothing)
+def test_overfits_one_batch():
+    model = tiny(np.float32)
     params = tn.parameters(model)
     optimizer = optim.Adam(params, lr=1.0, betas=(0.9, 0.98), eps=1e-9)
     first = transformer.loss(model, SRC, TGT).item()
-    for step in range(250):
+    for step in range(200):
         loss = transformer.loss(model, SRC, TGT)
         optimizer.step(tn.gradients(loss, params, unused="raise"), lr=transformer.rate(step, width=12, warmup=50) / 4)
-    p = np.where(np.arange(11) == 0, 1 - smoothing + smoothing / 11, smoothing / 11)
-    floor = -np.sum(p * np.log(np.where(p > 0, p, 1)))  # the entropy of a smoothed target
+    p = 0.9 * (np.arange(11) == 0) + 0.1 / 11
+    floor = -np.sum(p * np.log(p))  # the entropy of a smoothed target: no model gets below
+    assert loss.item() > floor
     assert loss.item() - floor < 0.05 * (first - floor)
     assert np.array_equal(transformer.generate(model, SRC), TGT)
 
@@ -406,9 +406,9 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
             model(src, ids)
     with pytest.raises(ValueError, match="2 target sequences for 3 source sequences"):
         model(SRC, TGT[:2])
-    with pytest.raises(IndexError, match="id 11 is not in 0..10"):
+    with pytest.raises(IndexError, match=r"id 11 is not in 0\.\.10"):
         model(SRC + 2, TGT)
-    with pytest.raises(IndexError, match="id 11 is not in 0..10"):
+    with pytest.raises(IndexError, match=r"id 11 is not in 0\.\.10"):
         model(SRC, TGT + 1)
     with pytest.raises(TypeError, match="expected integers"):
         model(SRC.astype(float), TGT)
@@ -419,6 +419,8 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
         frozen.decode(np.ones((3, 8), int), frozen.encode(SRC), frozen.empty_cache(3, 7))
     with pytest.raises(ValueError, match="width 10 is not a multiple of heads 3"):
         transformer.Config.tiny(width=10, heads=3)
+    with pytest.raises(ValueError, match=r"label_smoothing 1.0 is not in \[0, 1\)"):
+        transformer.Config.tiny(label_smoothing=1.0)
     for marks in ({"pad": 1}, {"eos": 11}, {"bos": -1}):
         with pytest.raises(ValueError, match="must be three different ids below vocabulary 11"):
             transformer.Config.tiny(**marks)
