@@ -25,7 +25,7 @@ def run(tmp_path_factory):
 
 def test_it_runs_through_and_draws(run):
     names, printed, folder = run
-    for word in ("days to train on", "exactly right", "the garden path", "without positions", "pre-norm, no warm-up", "common mistakes"):
+    for word in ("days to train on", "exactly right", "the garden path", "with positions", "pre-norm, no warm-up", "common mistakes"):
         assert word in printed
     assert sorted(path.name for path in folder.iterdir()) == ["cross-attention.png", "learning.png", "warm-up.png"]
     assert not set(names["test_days"].tolist()) & set(names["train_days"].tolist())
