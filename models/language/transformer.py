@@ -21,9 +21,10 @@ once: each is told the right tokens before it, and the causal mask hides those a
 
 B batch, S source length, T target length, C width, nh heads, hd = C / nh, F hidden width, V vocabulary, L layers.
 
-Differs from the paper: the four projections of attention have biases, as in PyTorch's nn.Transformer. The paper
-leaves the initial weights open: here W ~ N(0, 1/C), so that equation 2 starts at unit variance, and the
-others are Glorot's, as in the authors' program. No averaging of checkpoints.
+Differs from the paper: the four projections of attention have biases, as in PyTorch's nn.Transformer. Dropout falls
+where the paper says and nowhere else (PyTorch: also on the attention weights and inside ffn). The paper leaves
+the initial weights open: here W ~ N(0, 1/C), so that equation 2 starts at unit variance, and the others are
+Glorot's, as in the authors' program.
 """
 
 import math
@@ -268,9 +269,10 @@ def generate(model, src, *, longest=None, rng=None, temperature=1.0):
     or is cut at `longest`.
     """
     model = frozen(model)
-    c, B = model.config, len(src)
-    memory = model.encode(src)
+    c, B, memory = model.config, len(src), model.encode(src)
     longest = src.shape[1] + 50 if longest is None else longest
+    if longest < 1:
+        raise ValueError(f"generate: longest is {longest}, expected at least 1")
     cache = model.empty_cache(B, longest)
     token, ended, tokens = np.full(B, c.bos), np.zeros(B, bool), []
     while len(tokens) < longest and not ended.all():
@@ -287,12 +289,11 @@ def translate(model, src, *, beams=4, alpha=0.6, longest=None):
     Returns ids (B, T), as `generate` does, and scores (B,); see search.py for these.
     """
     model = frozen(model)
-    c, B = model.config, len(src)
+    c, B, memory = model.config, len(src), model.encode(src).repeated(beams)
     longest = src.shape[1] + 50 if longest is None else longest
-    memory = model.encode(src).repeated(beams)
     cache = model.empty_cache(B * beams, longest)
 
-    def advance(rows, tokens):
+    def advance(rows, tokens):  # the memory stays as it is: an item's hypotheses share their source
         for layer in cache:
             layer.keys, layer.values = layer.keys[rows], layer.values[rows]
         return F.log_softmax(model.follow(tokens, memory, cache))

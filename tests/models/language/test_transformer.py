@@ -310,6 +310,9 @@ def test_generation_is_cut_at_the_longest():
     assert transformer.generate(MODEL, SRC, longest=2).tolist() == TGT[:, :2].tolist()
     cut, _ = transformer.translate(MODEL, SRC, longest=2)
     assert cut.shape == (3, 2)
+    endless = tiny()  # untrained, it repeats itself
+    assert transformer.generate(endless, SRC).shape == (3, 5 + 50)  # the paper's limit
+    assert transformer.translate(endless, SRC, beams=1)[0].shape == (3, 5 + 50)
 
 
 def test_sampling_is_repeatable_and_follows_the_model():
@@ -417,6 +420,11 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
     with pytest.raises(ValueError, match="8 positions do not fit, the cache holds 7"):
         frozen = tn.frozen(model)
         frozen.decode(np.ones((3, 8), int), frozen.encode(SRC), frozen.empty_cache(3, 7))
+    for decode in (transformer.generate, transformer.translate):
+        with pytest.raises(ValueError, match="longest is 0, expected at least 1"):
+            decode(model, SRC, longest=0)
+        with pytest.raises(ValueError, match=r"src has shape \(5,\), expected \(B, length\)"):
+            decode(model, SRC[0])
     with pytest.raises(ValueError, match="width 10 is not a multiple of heads 3"):
         transformer.Config.tiny(width=10, heads=3)
     with pytest.raises(ValueError, match=r"label_smoothing 1.0 is not in \[0, 1\)"):
