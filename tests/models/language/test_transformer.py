@@ -180,11 +180,21 @@ def test_deterministic_given_the_rng_and_dropout_only_with_one():
     assert once == again != transformer.loss(a, SRC, TGT).item()
 
 
-def test_dropout_falls_on_the_embeddings_and_on_every_sublayer(monkeypatch):
-    calls = []
-    monkeypatch.setattr(F, "dropout", lambda x, p, rng=None: calls.append(p) or x)
-    transformer.loss(tiny(dropout=0.3), SRC, TGT, RNG(0))
-    assert calls == [0.3] * (2 + 2 * 2 + 3 * 2)  # source and target; two in an encoder layer, three in a decoder layer
+def test_dropout_falls_on_the_embeddings_and_on_each_sublayer_before_it_is_added(monkeypatch):
+    model, rng, calls = tn.frozen(tiny(dropout=0.3)), RNG(0), []
+
+    def drop(x, p, given=None):
+        calls.append((p, given is rng))
+        return x if len(calls) in (1, 6) else 0 * x  # all but the embeddings: nothing is left but the residual path
+
+    monkeypatch.setattr(F, "dropout", drop)
+    logits = model(SRC, TGT, rng)
+    assert calls == [(0.3, True)] * (1 + 2 * 2 + 1 + 3 * 2)  # source, two in an encoder layer, target, three in a decoder layer
+    monkeypatch.undo()
+    y = model.embed("ids", TGT)
+    for layer in model.decoder:
+        y = layer.norm3(layer.norm2(layer.norm1(y)))
+    np.testing.assert_allclose(logits, y @ model.embedding.weight.T, rtol=0, atol=1e-12)
 
 
 def test_one_embedding_serves_source_target_and_softmax():
