@@ -33,7 +33,7 @@ parser.add_argument("--out", type=Path, default=Path("out/transformer"), help="w
 parser.add_argument("--quick", action="store_true", help="a few steps: the mechanics, not the result")
 parser.add_argument("--no-plots", action="store_true")
 options = parser.parse_args()
-STEPS, LOOK, DEEP, TESTED = (20, 2, 4, 100) if options.quick else (1600, 50, 200, 1000)
+STEPS, LOOK, DEEP, TESTED = (20, 2, 6, 100) if options.quick else (1600, 50, 200, 1000)
 began = time.process_time()
 rng = np.random.default_rng(options.seed)
 
