@@ -415,18 +415,20 @@ print(f"    positions of width 5: {transformer.sinusoids(2, 5)[1].round(3)}")
 
 # %% Exercises
 # 1. Train with dropout 0. Is it faster at first? Which of the two is better after 1,600 steps?
-# 2. Give the pre-norm model of the last experiment a rate of 0.02. Does it need a warm-up too?
+# 2. Give the pre-norm model of the last experiment a rate of 0.02. Would a warm-up help it, too?
 # 3. Which dates does the trained model read wrongly? Is a notation to blame, or a range of years?
 # 4. Search with alpha 3 on the early model. Why do the answers not become longer, although a larger alpha favours length?
 # 5. Take label smoothing away (label_smoothing=0). What happens to the loss, to the share of right answers, and to the
 #    probability that the model gives its answers?
 #
-# Answers
-# 1. Faster in the first 300 steps, then it jumps: at the peak of the schedule the share falls by tens of percent between two looks.
-# 2. At 0.02 its first steps are too large as well: pre-norm is less in need of a warm-up, not free of it.
-# 3. Print NOTATIONS[n % 10] for each n in np.flatnonzero(~right): most errors are in the year, where 500 years share few words.
-# 4. It has learnt from answers of one length only: after ten characters it gives EOS nearly all of the probability, and an
-#    eleventh character costs more than any penalty returns.
-# 5. The loss falls to nearly 0, since the smoothing's share goes. The share of right answers changes little, and the model becomes
-#    surer: the paper notes that smoothing "hurts perplexity" but improves accuracy.
+# Answers (measured with seed 0; yours will differ a little)
+# 1. Faster at first: 68 % right instead of 41 % after 200 steps at the same rates. Later it is less steady: the share falls by ten percent
+#    and more between two looks, and stays behind.
+# 2. It learns, but more slowly: loss 1.3 after 200 steps, and 0.9 if the rate climbs for 100. Pre-norm needs the warm-up less; it is not free of it.
+# 3. Print NOTATIONS[n % 10] for each n in np.flatnonzero(~right). Most errors are in years in words, and among these in "twenty nineteen", the
+#    bag of "nineteen twenty": the early model has not yet learned all orders, and the rare ones come last.
+# 4. It has only seen answers of one length, so behind ten characters EOS has nearly all of the probability, and an eleventh costs more than
+#    the penalty returns. With alpha 8 it returns more: then every answer runs on until it is cut.
+# 5. The loss falls to 0.02, since the smoothing's share is gone, and the model is surer of itself. The share of right answers is no better (98.5 %
+#    before averaging): the paper says that smoothing "hurts perplexity" but improves accuracy.
 print(f"\nall of it took {time.process_time() - began:.0f} s of processor time")
