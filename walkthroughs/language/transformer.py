@@ -401,9 +401,8 @@ assert moved > 1e-3
 print(f"    another second input moves the logits at place 4 by {moved:.2f} with the same memory: self-attention has keys of its own")
 
 # "Source and target must be equally long", or padded to be. The scores are T x S; only keys and values come in pairs.
-print(
-    f"    {ids.shape[1]} target positions and {src.shape[1]} source words: scores {F.attention_weights(*(np.ones((1, 1, n, 4)) for n in (11, 9))).shape[2:]}"
-)
+shape = F.attention_weights(np.ones((1, 1, ids.shape[1], 4)), np.ones((1, 1, src.shape[1], 4))).shape
+print(f"    {ids.shape[1]} target positions and {src.shape[1]} source words: scores {shape[2:]}")
 
 # "The mask is for inference." There the future does not exist. It is for training, where all positions are predicted at once from
 # a row that holds the answers; without it the model learns to copy (language/gpt shows it).
@@ -422,13 +421,14 @@ print(f"    positions of width 5: {transformer.sinusoids(2, 5)[1].round(3)}")
 #    probability that the model gives its answers?
 #
 # Answers (measured with seed 0; yours will differ a little)
-# 1. Faster at first: 68 % right instead of 41 % after 200 steps at the same rates. Later it is less steady: the share falls by ten percent
-#    and more between two looks, and stays behind.
-# 2. It learns, but more slowly: loss 1.3 after 200 steps, and 0.9 if the rate climbs for 100. Pre-norm needs the warm-up less; it is not free of it.
-# 3. Print NOTATIONS[n % 10] for each n in np.flatnonzero(~right). Most errors are in years in words, and among these in "twenty nineteen", the
-#    bag of "nineteen twenty": the early model has not yet learned all orders, and the rare ones come last.
-# 4. It has only seen answers of one length, so behind ten characters EOS has nearly all of the probability, and an eleventh costs more than
-#    the penalty returns. With alpha 8 it returns more: then every answer runs on until it is cut.
-# 5. The loss falls to 0.02, since the smoothing's share is gone, and the model is surer of itself. The share of right answers is no better (98.5 %
-#    before averaging): the paper says that smoothing "hurts perplexity" but improves accuracy.
+# 1. Faster at first: 68 % right instead of 41 % after 200 steps at the same rates. Later it is less steady: the share falls by ten
+#    percent and more between two looks, and stays behind.
+# 2. It learns, but more slowly: loss 1.3 after 200 steps, and 0.9 if the rate climbs for 100. Pre-norm needs the warm-up less; it is
+#    not free of it.
+# 3. Print NOTATIONS[n % 10] for each n in np.flatnonzero(~right). Most are years in words, and among these "twenty nineteen", the bag
+#    of "nineteen twenty": what order alone can tell is learned last.
+# 4. It has only seen answers of one length, so behind ten characters EOS has nearly all of the probability, and an eleventh costs
+#    more than the penalty returns. With alpha 8 it returns more: then every answer runs on until it is cut.
+# 5. The loss falls to 0.02, since the smoothing's share is gone, and the model is surer of itself. The share of right answers is no
+#    better (98.5 % before averaging): the paper says that smoothing "hurts perplexity" but improves accuracy.
 print(f"\nall of it took {time.process_time() - began:.0f} s of processor time")
