@@ -261,7 +261,7 @@ for name, m in ((f"after {6 * LOOK} steps", early), ("trained", model)):
 
 
 # %% Break it: without positions
-# Attention sees a bag of words. Most dates survive that: which word is a month and which a day can be seen from the word. But
+# Attention sees a bag of words. Many dates survive that: which word is a month and which a day can be seen from the word. But
 # "twenty nineteen" and "nineteen twenty" are the same bag, and so are all years with the same digits.
 class Bag(transformer.Transformer):
     def embed(self, name, ids, start=0, rng=None):
