@@ -76,6 +76,11 @@ class Diffusion:
         alpha_bar = self.alpha_bar[t]
         return times(1 / np.sqrt(alpha_bar), x) - times(np.sqrt(1 / alpha_bar - 1), eps)
 
+    def predict_eps(self, x, t, x0):
+        """Equation 2 solved for eps, t from 1."""
+        alpha_bar = self.alpha_bar[t]
+        return times(1 / np.sqrt(1 - alpha_bar), x) - times(np.sqrt(alpha_bar / (1 - alpha_bar)), x0)
+
     def q_posterior(self, x0, x, t):
         """Equation 5, first line: the mean of x_{t-1} given x_t = x and x_0, t from 1."""
         alpha_bar, before = self.alpha_bar[t], self.alpha_bar[t - 1]
