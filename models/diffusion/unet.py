@@ -61,7 +61,7 @@ class Config:
     @staticmethod
     def digits(classes: int = 0) -> "Config":
         """For images of 8 x 8."""
-        return Config(channels=1, size=8, width=32, multiples=(1, 2), blocks=1, attention=(4,), groups=8, classes=classes)
+        return Config(channels=1, size=8, width=16, multiples=(1, 2), blocks=1, attention=(4,), groups=8, classes=classes)
 
     @staticmethod
     def cifar10() -> "Config":
