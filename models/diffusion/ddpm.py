@@ -55,7 +55,9 @@ class Diffusion:
         """betas: beta_1 ... beta_T, (T,), each above 0 and below 1."""
         betas = np.asarray(betas, np.float64)
         if betas.ndim != 1 or not betas.size or not np.all((betas > 0) & (betas < 1)):
-            raise ValueError(f"Diffusion: betas have shape {betas.shape}, expected (T,) numbers between 0 and 1, not included; they are {betas}")
+            raise ValueError(
+                f"Diffusion: betas have shape {betas.shape}, expected (T,) numbers between 0 and 1, not included; they are {betas}"
+            )
         self.T = T = len(betas)
         self.beta = np.append(0.0, betas)  # (T+1,)
         self.alpha = 1 - self.beta  # (T+1,)
@@ -67,7 +69,9 @@ class Diffusion:
     def q_sample(self, x0, t, eps):
         """Equation 2: x0 and eps (B, ...), t one time or (B,) -> x_t, (B, ...)."""
         if np.shape(x0) != np.shape(eps) or np.min(t) < 0 or np.max(t) > self.T:
-            raise ValueError(f"q_sample: x0 is {np.shape(x0)}, eps {np.shape(eps)} and t {t}; expected equal shapes and times from 0 to {self.T}")
+            raise ValueError(
+                f"q_sample: x0 is {np.shape(x0)}, eps {np.shape(eps)} and t {t}; expected equal shapes and times from 0 to {self.T}"
+            )
         alpha_bar = self.alpha_bar[t]
         return times(np.sqrt(alpha_bar), x0) + times(np.sqrt(1 - alpha_bar), eps)
 

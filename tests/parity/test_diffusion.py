@@ -65,7 +65,10 @@ def pair(config, blocks, seed=0):
     ("changes", "blocks"),
     [
         ({"channels": 3, "size": 8, "width": 8, "multiples": (1, 2), "blocks": 2, "attention": (4,)}, ["DownBlock2D", "AttnDownBlock2D"]),
-        ({"size": 12, "width": 4, "multiples": (1, 3, 2), "attention": (12, 3), "classes": 5}, ["AttnDownBlock2D", "DownBlock2D", "AttnDownBlock2D"]),
+        (
+            {"size": 12, "width": 4, "multiples": (1, 3, 2), "attention": (12, 3), "classes": 5},
+            ["AttnDownBlock2D", "DownBlock2D", "AttnDownBlock2D"],
+        ),
     ],
 )
 def test_unet_values_and_gradients(changes, blocks):

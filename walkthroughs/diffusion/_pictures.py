@@ -11,6 +11,7 @@ def canvas(rows: int, columns: int, width: float, height: float):
     from matplotlib.figure import Figure  # needs no display
 
     figure = Figure(figsize=(width, height), layout="constrained", dpi=130)
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.08)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 

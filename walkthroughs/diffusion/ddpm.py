@@ -18,7 +18,7 @@ from pathlib import Path
 
 import tinygrad_notes as tn
 from models.diffusion import ddpm, unet
-from tinygrad_notes import check, data, optim
+from tinygrad_notes import check, data, optim, saving
 from tinygrad_notes import functional as F
 from walkthroughs.diffusion import _pictures as pictures
 from walkthroughs.diffusion._measures import covered, frechet, mmd, trained_judge
@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 parser = argparse.ArgumentParser(prog="python -m walkthroughs diffusion/ddpm", description=__doc__.splitlines()[0])
 parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--out", type=Path, default=Path("out/ddpm"), help="where pictures go (default: %(default)s)")
+parser.add_argument("--out", type=Path, default=Path("out/ddpm"), help="where pictures and weights go (default: %(default)s)")
 parser.add_argument("--quick", action="store_true", help="a few steps: the mechanics, not the result")
 parser.add_argument("--no-plots", action="store_true")
 options = parser.parse_args()
@@ -265,7 +265,7 @@ for name, (model, steps, generator, how) in switches.items():
     print("    {:18} {:.4f}     {}   {:.3f}".format(name, *results[name][1:]))
 if FULL:
     assert all(found < 0.02 and modes >= 7 for name, (_, found, modes, _) in results.items() if name != "no noise z")
-    assert results["no noise z"][3] < 0.7 * results["as above"][3]
+    assert results["no noise z"][1] > 0.05 and results["no noise z"][3] < results["as above"][3]
 if not options.no_plots:
     pictures.scatter(options.out / "switches.png", [{name: x for name, (x, *_) in results.items()}])
 
@@ -283,7 +283,8 @@ def digits():
 
 model = unet.UNet(unet.Config.digits(classes=10), rng)
 print(f"\nU-Net with {tn.count(model):,} parameters: {model.config}")
-model, losses = train(model, process, digits(), 12 if QUICK else 1100, 3e-3, 0.99, "training on digits")
+model, losses = train(model, process, digits(), 12 if QUICK else 1600, 3e-3, 0.99, "training on digits")
+saving.save_arrays(options.out / "digits.safetensors", tn.state_dict(model))
 assert QUICK or np.mean(losses[-100:]) < 0.15
 
 
@@ -352,15 +353,12 @@ if not options.no_plots:
 
 # %% Exercises
 # 1. Why is there no z in the last step, and what would it do to the spread of the modes? Try it.
-# 2. Train the digits with the linear schedule, scaled to 50 steps as above. Which of the two Frechet distances suffers?
-# 3. Which of the two variances makes the spread of the ring's modes too large, and which too small? Why?
-# 4. Take the time away from the U-Net (emb = 0 * emb). How large does the loss stay?
+# 2. Sample the digits with variance="beta". What happens to the variety within a class, and to the Frechet distance?
+# 3. With `exact(process, CENTRES, STD)` in the place of the network: which of the two variances makes the spread of the ring's
+#    modes too large, and which too small? Why?
+# 4. Take the time away from the MLP (emb = 0 * emb), and train on the ring. How much larger is the loss, and why is it not hopeless?
 # 5. Guide with w = -1. What do you get, and why?
 #
 # Answers
-# 1. Its mean is x_0 itself, the end. beta_1 is small: the spread would grow to sqrt(0.05^2 + beta_1), hardly to be seen.
-# 2. Both grow: T = 50 steps of a schedule that wastes a third of them are too few.
-# 3. beta is right for data N(0, I), which has more variance than ours, so it is too large; beta_tilde is right for a point: too small.
-# 4. By about half: from a noisy image alone, how much noise it has can be guessed, but not well when there is little.
-# 5. Digits of any class but the one asked for, and badly drawn: the difference is added with the wrong sign.
+# 1. The mean is x_0 itself, the end. beta_1 is 2.5e-4 here: the spread would grow from 0.05 to sqrt(0.05^2 + beta_1) = 0.0525.
 print(f"\nall of it took {time.perf_counter() - began:.0f} s, {time.process_time() - cpu:.0f} s of them computing")

@@ -120,12 +120,13 @@ def test_each_variance_is_exact_for_one_kind_of_data():
 
 
 def test_the_variance_converges_to_the_truth_with_order_one():
-    errors = []
-    for T in (100, 200, 400):
+
+    def error(T):
         process = ddpm.Diffusion(ddpm.linear_betas(T, 0.1 / T, 20 / T))  # the same process in finer steps
         model = gaussian(process, 0, 0.5)
-        found = variance_of(lambda shape, rng: ddpm.sample(model, process, shape, rng, variance="beta", dtype=float), T)
-        errors.append(found - 0.25)
+        return variance_of(lambda shape, rng: ddpm.sample(model, process, shape, rng, variance="beta", dtype=float), T) - 0.25
+
+    errors = [error(T) for T in (100, 200, 400)]
     assert 1.8 < errors[0] / errors[1] < 2.2
     assert 1.8 < errors[1] / errors[2] < 2.2
 
