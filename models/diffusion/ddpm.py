@@ -54,10 +54,10 @@ class Diffusion:
     def __init__(self, betas):
         """betas: beta_1 ... beta_T, (T,), each above 0 and below 1."""
         betas = np.asarray(betas, np.float64)
-        if betas.ndim != 1 or not betas.size or not np.all((betas > 0) & (betas < 1)):
-            raise ValueError(
-                f"Diffusion: betas have shape {betas.shape}, expected (T,) numbers between 0 and 1, not included; they are {betas}"
-            )
+        if betas.ndim != 1 or not betas.size:
+            raise ValueError(f"Diffusion: betas have shape {betas.shape}, expected (T,) with T at least 1")
+        if not np.all((betas > 0) & (betas < 1)):
+            raise ValueError(f"Diffusion: betas go from {betas.min()} to {betas.max()}, expected numbers above 0 and below 1")
         self.T = T = len(betas)
         self.beta = np.append(0.0, betas)  # (T+1,)
         self.alpha = 1 - self.beta  # (T+1,)
@@ -68,10 +68,10 @@ class Diffusion:
 
     def q_sample(self, x0, t, eps):
         """Equation 2: x0 and eps (B, ...), t one time or (B,) -> x_t, (B, ...)."""
-        if np.shape(x0) != np.shape(eps) or np.min(t) < 0 or np.max(t) > self.T:
-            raise ValueError(
-                f"q_sample: x0 is {np.shape(x0)}, eps {np.shape(eps)} and t {t}; expected equal shapes and times from 0 to {self.T}"
-            )
+        if np.shape(x0) != np.shape(eps):
+            raise ValueError(f"q_sample: x0 is {np.shape(x0)} and eps {np.shape(eps)}, expected equal shapes")
+        if np.min(t) < 0 or np.max(t) > self.T:
+            raise ValueError(f"q_sample: times go from {np.min(t)} to {np.max(t)}, expected times from 0 to T = {self.T}")
         alpha_bar = self.alpha_bar[t]
         return times(np.sqrt(alpha_bar), x0) + times(np.sqrt(1 - alpha_bar), eps)
 
@@ -161,6 +161,10 @@ class Config:
     width: int = 128
     layers: int = 3  # hidden ones
     dtype: type = np.float32
+
+    def __post_init__(self):
+        if self.width % 2 or self.width < 4 or self.layers < 1:
+            raise ValueError(f"Config: width {self.width}, layers {self.layers}; expected an even width from 4 on and at least one layer")
 
     @staticmethod
     def tiny(**changes) -> "Config":

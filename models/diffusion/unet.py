@@ -49,6 +49,10 @@ class Config:
             raise ValueError(f"Config: size {self.size} cannot be halved {len(self.multiples) - 1} times; choose a multiple of {smallest}")
         if self.width % 2 or self.width < 4 or self.width % self.groups:
             raise ValueError(f"Config: width is {self.width}, expected an even number from 4 on and a multiple of groups, {self.groups}")
+        if self.blocks < 1 or self.classes < 0:
+            raise ValueError(
+                f"Config: blocks {self.blocks}, classes {self.classes}; expected at least one block and no fewer than 0 classes"
+            )
         sizes = [self.size >> level for level in range(len(self.multiples))]
         if not set(self.attention) <= set(sizes):
             raise ValueError(f"Config: attention at {self.attention}, expected some of the sizes of the levels, {sizes}")

@@ -30,20 +30,22 @@ def scatter(path: Path, rows: list[dict[str, np.ndarray]], reach: float = 1.8) -
     figure.savefig(path)
 
 
-def images(path: Path, panels: dict[str, np.ndarray], columns: int = 10) -> None:
-    """For each title a block of images (n, H, W) in [0, 1], `columns` in a row."""
-    rows = max(-(-len(x) // columns) for x in panels.values())
-    figure, [axes] = canvas(1, len(panels), 0.32 * columns * len(panels) + 0.3, 0.32 * rows + 0.4)
-    for a, (title, x) in zip(axes, panels.items()):
+def images(path: Path, panels: dict[str, np.ndarray], columns: int = 10, across: int = 3) -> None:
+    """For each title a sheet of images (n, H, W) in [0, 1], `columns` in a row; `across` sheets side by side."""
+    lines = max(-(-len(x) // columns) for x in panels.values())
+    across = min(across, len(panels))
+    rows = -(-len(panels) // across)
+    figure, axes = canvas(rows, across, 0.36 * columns * across, (0.36 * lines + 0.35) * rows)
+    for a in axes.flat:
+        a.axis("off")
+    for a, (title, x) in zip(axes.flat, panels.items()):
         n, H, W = x.shape
-        lines = -(-n // columns)
-        sheet = np.ones((lines * (H + 1) + 1, columns * (W + 1) + 1))
+        sheet = np.ones((lines * (H + 2), columns * (W + 2)))  # one pixel of paper around each image
         for i, image in enumerate(x):
-            top, left = i // columns * (H + 1) + 1, i % columns * (W + 1) + 1
+            top, left = i // columns * (H + 2) + 1, i % columns * (W + 2) + 1
             sheet[top : top + H, left : left + W] = 1 - np.clip(image, 0, 1)  # ink on paper
         a.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         a.set_title(title, fontsize=9)
-        a.axis("off")
     figure.savefig(path)
 
 

@@ -195,11 +195,11 @@ def train(model, process, batches, steps, rate, decay, name):
 
 def points(draw):
     while True:
-        yield draw(256), {}
+        yield draw(128), {}
 
 
 process = ddpm.Diffusion(ddpm.cosine_betas(200))  # for points in the plane, 200 steps are plenty
-STEPS = 150 if QUICK else 4000
+STEPS = 150 if QUICK else 8000
 trained, averaged = {}, {}
 for name, draw in (("ring", ring), ("moons", moons)):
     trained[name] = ddpm.MLP(ddpm.Config(width=64), rng)
@@ -283,7 +283,7 @@ def digits():
 
 model = unet.UNet(unet.Config.digits(classes=10), rng)
 print(f"\nU-Net with {tn.count(model):,} parameters: {model.config}")
-model, losses = train(model, process, digits(), 12 if QUICK else 1600, 3e-3, 0.99, "training on digits")
+model, losses = train(model, process, digits(), 12 if QUICK else 1500, 3e-3, 0.99, "training on digits")
 saving.save_arrays(options.out / "digits.safetensors", tn.state_dict(model))
 assert QUICK or np.mean(losses[-100:]) < 0.15
 
@@ -348,7 +348,7 @@ if not options.no_plots:
     order = np.argsort(y, kind="stable").reshape(10, -1)[:, :10].ravel()
     real = np.concatenate([test_images[test_labels == k][:10] for k in range(10)])
     show = {"held-out digits": real} | {f"w = {w}" + (" (no class)" if w == 0 else ""): x[order] for w, (x, *_) in found.items()}
-    pictures.images(options.out / "digits.png", show, columns=min(10, n // 10) if QUICK else 10)
+    pictures.images(options.out / "digits.png", show, columns=10)
     print(f"pictures: {options.out}/process.png, points.png, schedules.png, switches.png, digits.png")
 
 # %% Exercises

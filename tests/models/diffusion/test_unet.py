@@ -194,6 +194,8 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
         ({"width": 5}, "width is 5, expected an even number"),
         ({"width": 2}, "width is 2, expected an even number from 4 on"),
         ({"groups": 3}, "width is 4, expected .* a multiple of groups, 3"),
+        ({"blocks": 0}, "blocks 0, classes 0; expected at least one block"),
+        ({"classes": -1}, "classes -1; expected .* no fewer than 0 classes"),
         ({"attention": (3,)}, r"attention at \(3,\), expected some of the sizes of the levels, \[4, 2\]"),
     ):
         with pytest.raises(ValueError, match=message):
