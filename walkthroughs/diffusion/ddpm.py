@@ -342,8 +342,8 @@ x, t, few = rng.standard_normal((10, 1, 8, 8), np.float32), np.full(10, 25), np.
 assert np.allclose(ddpm.guided(model, few, 1.0)(x, t), tn.frozen(model)(x, t, few), atol=1e-5), "w = 1 is the conditional model"
 if FULL:
     _, right, confidence, variety = zip(*found.values())
-    assert list(right) == sorted(right) and list(confidence) == sorted(confidence) and right[1] > 0.85
-    assert list(variety) == sorted(variety, reverse=True)
+    assert right[1] > 0.85 and list(variety) == sorted(variety, reverse=True)
+    assert min(np.diff(right)) >= -1 / n and min(np.diff(confidence)) >= -1 / n, "both rise, or stay within one digit of 100 %"
 if not options.no_plots:
     order = np.argsort(y, kind="stable").reshape(10, -1)[:, :10].ravel()
     real = np.concatenate([test_images[test_labels == k][:10] for k in range(10)])
@@ -361,4 +361,9 @@ if not options.no_plots:
 #
 # Answers
 # 1. The mean is x_0 itself, the end. beta_1 is 2.5e-4 here: the spread would grow from 0.05 to sqrt(0.05^2 + beta_1) = 0.0525.
+ANSWER2
+# 3. 0.0503 with beta, 0.043 with beta_tilde: beta is right for data as wide as the noise, beta_tilde for a point. The modes are
+#    narrow, but until late all that x_t knows is that they are spread over the circle. The more steps, the nearer the two.
+# 4. 0.40 in the place of 0.28. Far from the ring a point must be noisy, so the place tells of the time; on the ring it does not.
+ANSWER5
 print(f"\nall of it took {time.perf_counter() - began:.0f} s, {time.process_time() - cpu:.0f} s of them computing")

@@ -105,6 +105,18 @@ def test_data_encoded_and_sampled_again_are_the_data_with_order_one():
             assert 1.8 < coarse / fine < 2.2
 
 
+def test_the_first_step_up_begins_at_the_data():
+    """One step from t = 0 to T: DDPM's own noising, with the noise that the network sees in the data at t = 1, the first it knows."""
+    process, x0, asked = ddpm.Diffusion(ddpm.linear_betas(100)), RNG(0).normal(size=(4, 2)), []
+
+    def model(x, t):
+        asked.append(t.tolist())
+        return np.cos(x)
+
+    np.testing.assert_allclose(ddim.encode(model, process, x0, [100]), process.q_sample(x0, 100, np.cos(x0)), rtol=1e-13)
+    assert asked == [[1] * 4]
+
+
 def test_a_point_is_found_in_one_step():
     """If all data are one point, x_0 is predicted exactly at once, and every step count and eta gives it."""
     process, x_T = ddpm.Diffusion(ddpm.linear_betas(1000)), RNG(0).normal(size=(4, 2))
