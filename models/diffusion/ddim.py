@@ -53,8 +53,11 @@ def check_count(T, n):
 
 def check_steps(process, steps):
     steps = np.asarray(steps)
-    if steps.ndim != 1 or not steps.size or steps.dtype.kind != "i" or steps[0] > process.T or np.any(np.diff(steps, append=0) >= 0):
-        raise ValueError(f"ddim: steps are {steps}, expected times that descend from at most T = {process.T} to at least 1; see `trailing`")
+    if steps.ndim != 1 or not steps.size or steps.dtype.kind != "i":
+        raise ValueError(f"ddim: steps are {steps.dtype} {steps.shape}, expected (n,) integers with n at least 1, such as trailing(T, n)")
+    if steps[0] > process.T or np.any(np.diff(steps, append=0) >= 0):
+        first = ", ".join(map(str, steps[:4]))
+        raise ValueError(f"ddim: steps begin with {first}, expected times that descend from at most T = {process.T} to at least 1")
     return steps.tolist()
 
 

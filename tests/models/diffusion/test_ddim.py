@@ -179,9 +179,12 @@ def test_float32_throughout_and_the_shape_comments_hold():
 def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
     process, x = ddpm.Diffusion(ddpm.linear_betas(10)), np.zeros((3, 2))
     model = lambda x, t: x
-    for steps in ([11, 5], [5, 5], [3, 5], [5, 0], [], [[5, 1]], [5.0, 1.0]):
-        for f in (ddim.sample, ddim.encode):
-            with pytest.raises(ValueError, match=r"ddim: steps are .*at most T = 10"):
+    for f in (ddim.sample, ddim.encode):
+        for steps in ([11, 5], [5, 5], [3, 5], [5, 0]):
+            with pytest.raises(ValueError, match=rf"ddim: steps begin with {steps[0]}, {steps[1]}, expected times .*at most T = 10"):
+                f(model, process, x, steps)
+        for steps in ([], [[5, 1]], [5.0, 1.0]):
+            with pytest.raises(ValueError, match=r"ddim: steps are .*expected \(n,\) integers"):
                 f(model, process, x, steps)
     for spacing in (ddim.trailing, ddim.leading, ddim.quadratic):
         for n in (0, 11):
