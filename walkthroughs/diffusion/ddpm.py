@@ -366,5 +366,5 @@ if not options.no_plots:
 # 3. 0.0503 with beta, 0.043 with beta_tilde: beta is right for data as wide as the noise, beta_tilde for a point. The modes are
 #    narrow, but until late all that x_t knows is that they are spread over the circle. The more steps, the nearer the two.
 # 4. 0.40 in the place of 0.28. Far from the ring a point must be noisy, so the place tells of the time; on the ring it does not.
-# 5. Digits of any class but the one asked for (0 % of them are right), and many that are none: the pull has the wrong sign.
+# 5. Digits of every class but the one asked for: of a hundred, none was right. The pull has the wrong sign.
 print(f"\nall of it took {time.perf_counter() - began:.0f} s, {time.process_time() - cpu:.0f} s of them computing")
