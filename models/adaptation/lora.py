@@ -26,7 +26,6 @@ Differs from the paper: A's spread is 1 / sqrt(in), which the paper leaves open,
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -52,7 +51,9 @@ class Config:
             raise ValueError(f"Config: r is {self.r} and alpha {self.alpha}, expected an int of at least 1 and a number above 0")
         parts = {target.partition(":")[2] for target in self.targets}
         if isinstance(self.targets, str) or not parts <= {"", *PARTS}:
-            raise ValueError(f"Config: targets are {self.targets!r}, expected a tuple of patterns, each with :q, :k, :v or nothing after it")
+            raise ValueError(
+                f"Config: targets are {self.targets!r}, expected a tuple of patterns, each with :q, :k, :v or nothing after it"
+            )
 
     @staticmethod
     def tiny(**changes) -> "Config":
@@ -75,12 +76,11 @@ class LowRank(Module):
     def __init__(self, A, B, scale, bias=None):
         self.A, self.B = A, B  # (r, in), (out, r)
         self.scale = scale  # (), alpha / r: an array, so that it is saved with A and B
-        if bias is not None:
-            self.bias = bias  # (out,), what is added to the bias
+        self.bias = bias  # (out,), what is added to the bias, or None
 
     def __call__(self, x):
         y = self.scale * F.linear(F.linear(x, self.A), self.B)  # (..., out)
-        return y + self.bias if hasattr(self, "bias") else y
+        return y if self.bias is None else y + self.bias
 
     def weight(self):
         return self.scale * (self.B @ self.A)
@@ -101,16 +101,23 @@ class Adapted(Module):
         return y
 
     def parts(self):
-        return [pair for change in self.changes for pair in change.items()]
+        return [pair for one in self.changes for pair in one.items()]
+
+    def dW(self):
+        """All changes of the weight, (out, in)."""
+        return sum(placed(change.weight().T, part).T for part, change in self.parts())
+
+    def db(self):
+        """All changes of the bias, (out,), or 0 where no bias is trained."""
+        return sum(placed(change.bias, part) for part, change in self.parts() if change.bias is not None)
 
     @property
     def weight(self):
-        return self.linear.weight + sum(placed(change.weight().T, part).T for part, change in self.parts())
+        return self.linear.weight + self.dW()
 
     @property
     def bias(self):
-        biases = [placed(change.bias, part) for part, change in self.parts() if hasattr(change, "bias")]
-        return self.linear.bias + sum(biases) if biases else self.linear.bias
+        return None if self.linear.bias is None else self.linear.bias + self.db()
 
 
 def placed(y, part):
@@ -121,8 +128,9 @@ def placed(y, part):
     return np.pad(y, [(0, 0)] * (y.ndim - 1) + [(i * n, (2 - i) * n)])
 
 
-def linears(model) -> Iterator[tuple[str, dict | list, str | int]]:
-    """(path, place, key) of each linear map of a model, also of one that is adapted already: place[key] is the layer."""
+def linears(model):
+    """{path: (layer, [(place, key), ...])} of the linear maps of a model, adapted or not: place[key] is the layer, wherever it stands."""
+    found, paths = {}, {}
 
     def walk(place, path):
         for key, x in place.items() if isinstance(place, dict) else enumerate(place):
@@ -130,23 +138,24 @@ def linears(model) -> Iterator[tuple[str, dict | list, str | int]]:
             if str(key).startswith("_"):
                 continue
             if isinstance(x, Linear | Adapted):
-                yield here, place, key
+                first = paths.setdefault(id(x), here)
+                found.setdefault(first, (x, []))[1].append((place, key))
             elif isinstance(x, Module | dict | list):
-                yield from walk(vars(x) if isinstance(x, Module) else x, here)
+                walk(vars(x) if isinstance(x, Module) else x, here)
 
-    return walk(vars(model) if isinstance(model, Module) else model, "")
+    walk(vars(model) if isinstance(model, Module) else model, "")
+    return found
 
 
 def adapter(model, config, rng) -> dict[str, LowRank]:
     """A new adapter for those linear maps of the model that match `config.targets`: {path or path:part: LowRank}; its dW is 0."""
-    found, paths = {}, []
-    for path, place, key in linears(model):
-        paths.append(path)
+    found, layers = {}, linears(model)
+    for path, (layer, _) in layers.items():
         for pattern, _, part in (target.partition(":") for target in config.targets):
             if fnmatchcase(path, pattern):
-                found[f"{path}:{part}" if part else path] = low_rank(path, place[key], part, config, rng)
+                found[f"{path}:{part}" if part else path] = low_rank(path, layer, part, config, rng)
     if not found:
-        raise ValueError(f"lora: no linear map matches {config.targets}; the model has {', '.join(paths) or 'none'}")
+        raise ValueError(f"lora: no linear map matches {config.targets}; the model has {', '.join(layers) or 'none'}")
     return found
 
 
@@ -170,27 +179,31 @@ def restore(state) -> dict[str, LowRank]:
         parts.setdefault(path, {})[leaf] = array if leaf == "scale" else Tensor(array)
     for path, leaves in parts.items():
         if not {"A", "B", "scale"} <= leaves.keys() <= {"A", "B", "scale", "bias"}:
-            raise ValueError(f"lora: the state has {sorted(leaves)} for {path!r}, expected A, B, scale and perhaps bias; give it the state_dict of an adapter")
+            raise ValueError(
+                f"lora: the state has {sorted(leaves)} for {path!r}, expected A, B, scale and perhaps bias; give it the state_dict of an adapter"
+            )
     return {path: LowRank(**leaves) for path, leaves in parts.items()}
 
 
-def places(model, adapters):
-    """(place, key, [{part: LowRank} of each adapter]) for each linear map that an adapter changes."""
-    unused = {key: None for one in adapters for key in one}
-    found, seen = [], set()
-    for path, place, key in linears(model):
-        changes = [{name.partition(":")[2]: change for name, change in one.items() if name.partition(":")[0] == path} for one in adapters]
-        changes = [one for one in changes if one]
+def changes_of(model, adapters):
+    """(layer, its places, [{part: LowRank} of each adapter]) for each linear map that an adapter changes."""
+    unused = {key for one in adapters for key in one}
+    found = []
+    for path, (layer, places) in linears(model).items():
+        names = {part: f"{path}:{part}" if part else path for part in ("", *PARTS)}
+        changes = [{part: one[name] for part, name in names.items() if name in one} for one in adapters]
         for part, change in ((part, change) for one in changes for part, change in one.items()):
-            unused.pop(f"{path}:{part}" if part else path, None)
+            unused.discard(names[part])
             shape = (change.B.shape[0] * (len(PARTS) if part else 1), change.A.shape[1])
-            if shape != place[key].weight.shape:
-                raise ValueError(f"lora: the adapter for {path} is {shape}, but the weight {place[key].weight.shape}; use the model it was made for")
-        if changes and (id(place), key) not in seen:  # a layer that stands in two places is visited twice
-            seen.add((id(place), key))
-            found.append((place, key, changes))
+            if shape != layer.weight.shape:
+                raise ValueError(
+                    f"lora: the adapter for {path} is {shape}, but the weight {layer.weight.shape}; use the model it was made for"
+                )
+        if any(changes):
+            found.append((layer, places, [one for one in changes if one]))
     if unused or not found:
-        raise ValueError(f"lora: the model has no linear map for {', '.join(unused) or 'no adapter at all'}; use the model that the adapter was made for")
+        missing = ", ".join(sorted(unused)) or "no adapter at all"
+        raise ValueError(f"lora: the model has no linear map for {missing}; use the model that the adapter was made for")
     return found
 
 
@@ -200,11 +213,11 @@ def attach(model, *adapters, dropout=0.0, rng=None):
     tn.parameters(attached) are those of these adapters. dropout: on the adapters' inputs, where an rng is given; for inference
     attach without one. A model that is adapted already may be given: its adapters are constants then.
     """
-    attached, made = frozen(model), {}
-    for place, key, changes in places(attached, adapters):
-        layer = place[key]
-        made.setdefault(id(layer), Adapted(layer, changes, dropout, rng))
-        place[key] = made[id(layer)]
+    attached = frozen(model)
+    for layer, places, changes in changes_of(attached, adapters):
+        adapted = Adapted(layer, changes, dropout, rng)
+        for place, key in places:
+            place[key] = adapted
     return attached
 
 
@@ -219,15 +232,13 @@ def unmerge(model, *adapters):
 
 
 def added(model, adapters, sign):
-    plain, adapters, done = snapshot(model), frozen(list(adapters)), set()
-    for place, key, changes in places(plain, adapters):
-        layer = place[key]
+    plain = snapshot(model)
+    for layer, _, changes in changes_of(plain, frozen(list(adapters))):
         if isinstance(layer, Adapted):
             raise ValueError("lora: the model to merge into is adapted already; give the plain model, and all adapters at once")
-        for part, change in (pair for one in changes for pair in one.items() if id(layer) not in done):
-            layer.weight = layer.weight + sign * placed(change.weight().T, part).T
-            if hasattr(change, "bias"):
-                layer.bias = layer.bias + sign * placed(change.bias, part)
-        done.add(id(layer))
+        change = Adapted(layer, changes)
+        layer.weight = Tensor(layer.weight + sign * change.dW())
+        if layer.bias is not None:
+            layer.bias = Tensor(layer.bias + sign * change.db())
     unfreeze(plain)
     return plain

@@ -95,7 +95,14 @@ class Config:
         return {"architectures": ["GPT2LMHeadModel"], **fixed, **sizes, **noise, "layer_norm_epsilon": self.eps}
 
 
-SIZES = {"vocab_size": "vocabulary", "n_positions": "context", "n_layer": "layers", "n_head": "heads", "n_embd": "width", "n_inner": "hidden"}
+SIZES = {
+    "vocab_size": "vocabulary",
+    "n_positions": "context",
+    "n_layer": "layers",
+    "n_head": "heads",
+    "n_embd": "width",
+    "n_inner": "hidden",
+}
 SUPPORTED = {  # the values that this model can follow; the first is the default
     "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),

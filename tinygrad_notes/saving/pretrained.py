@@ -24,13 +24,20 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import ModuleType
 from typing import Any
 
-from tinygrad_notes.saving.arrays import CheckpointError, map_arrays, save_arrays, _write_atomically
-from tinygrad_notes.tree import leaves, load, state_dict
+from tinygrad_notes.saving.arrays import CheckpointError, _write_atomically, map_arrays, save_arrays
+from tinygrad_notes.tree import load, state_dict
 
 import numpy as np
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-UNFIT = (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError)  # what code meets in files that are not as expected
+UNFIT = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ZeroDivisionError,
+)  # what code meets in files that are not as expected
 
 
 class Blank(np.random.Generator):
