@@ -100,9 +100,9 @@ def test_the_gradient_of_the_whole_loss(bias):
 
 
 def learn(model, params, targets, lr):
-    """The losses of 250 steps of Adam on one batch."""
+    """The losses of 150 steps of Adam on one batch."""
     optimizer, losses = optim.Adam(params, lr=lr), []
-    for _ in range(250):
+    for _ in range(150):
         loss = gpt.loss(model, X, targets)
         optimizer.step(tn.gradients(loss, params, unused="raise"))
         losses.append(loss.item())
@@ -110,10 +110,10 @@ def learn(model, params, targets, lr):
 
 
 def test_overfits_one_batch_by_the_adapter_alone_and_the_base_stays_bit_for_bit():
-    model, other = tiny(np.float32), (X + Y) % 11
+    model, other = tiny(np.float32), Y[::-1]
     learn(model, tn.parameters(model), Y, lr=3e-3)
     before, first = tn.state_dict(model), gpt.loss(model, X, Y).item()
-    adapter = lora.adapter(model, lora.Config.tiny(r=4, targets=("*",)), np.random.default_rng(1))
+    adapter = lora.adapter(model, lora.Config.tiny(targets=("*",)), np.random.default_rng(1))
     adapted = lora.attach(model, adapter)
     assert {id(t) for t in tn.parameters(adapted).values()} == {id(t) for t in tn.parameters(adapter).values()}
     losses = learn(adapted, tn.parameters(adapter), other, lr=2e-2)
