@@ -80,28 +80,30 @@ class Config:
                 raise ValueError(
                     f"Config.from_published: {key} is {published.get(key)!r}, expected {' or '.join(map(repr, known))}, what this GPT-2 does; use another model"
                 )
-        sizes = {ours: published[key] for key, ours in SIZES.items() if key in published}
-        for ours, size in sizes.items():
-            if not (size is None and ours == "hidden") and not (type(size) is int and size > 0):
-                key = next(key for key in SIZES if SIZES[key] == ours)
-                raise ValueError(f"Config.from_published: {key} is {size!r}, expected a whole number above 0; use the file as published")
-        return Config(**sizes, eps=published.get("layer_norm_epsilon", Config.eps), dropout=published.get("resid_pdrop", 0.1))
+        found = {key: published[key] for key in NAMES if published.get(key) is not None}
+        for key, value in found.items():
+            kinds, least = ((int, float), 0) if key in ("layer_norm_epsilon", "resid_pdrop") else ((int,), 1)
+            if type(value) not in kinds or value < least:
+                raise ValueError(
+                    f"Config.from_published: {key} is {value!r}, expected a number of at least {least}; use the file as published"
+                )
+        return Config(**{"dropout": 0.1} | {NAMES[key]: value for key, value in found.items()})
 
     def to_published(self) -> dict:
         """The inverse: the content of config.json."""
-        sizes = {key: getattr(self, ours) for key, ours in SIZES.items()}
-        noise = {"resid_pdrop": self.dropout, "embd_pdrop": self.dropout, "attn_pdrop": 0.0}
-        fixed = {key: known[0] for key, known in SUPPORTED.items()}
-        return {"architectures": ["GPT2LMHeadModel"], **fixed, **sizes, **noise, "layer_norm_epsilon": self.eps}
+        known = {key: values[0] for key, values in SUPPORTED.items()} | {key: getattr(self, ours) for key, ours in NAMES.items()}
+        return {"architectures": ["GPT2LMHeadModel"], "embd_pdrop": self.dropout, "attn_pdrop": 0.0, **known}
 
 
-SIZES = {
+NAMES = {  # of config.json, and here
     "vocab_size": "vocabulary",
     "n_positions": "context",
     "n_layer": "layers",
     "n_head": "heads",
     "n_embd": "width",
     "n_inner": "hidden",
+    "layer_norm_epsilon": "eps",
+    "resid_pdrop": "dropout",
 }
 SUPPORTED = {  # the values that this model can follow; the first is the default
     "model_type": ("gpt2",),
