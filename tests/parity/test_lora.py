@@ -15,6 +15,10 @@ peft = pytest.importorskip("peft", reason=reason)
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning:transformers", "ignore:.*deprecated:FutureWarning"
+)  # peft's calls of transformers
+
 IDS = np.random.default_rng(0).integers(17, size=(3, 9))
 TARGETS = {"*c_attn": ["c_attn"], "*attn.c_proj *c_fc": ["attn.c_proj", "c_fc"]}
 
