@@ -111,6 +111,13 @@ def test_float64_stays_float64_unless_told_otherwise(tmp_path):
         saving.from_pretrained(tmp_path, gpt.GPT, dtype=np.float16)
 
 
+def test_one_array_in_float64_makes_the_model_float64(folder):
+    change_arrays(folder, lambda arrays: arrays.update({"transformer.ln_f.bias": np.full(12, 1 / 3)}))
+    model = saving.from_pretrained(folder, gpt.GPT)
+    assert {array.dtype for array in tn.state_dict(model).values()} == {np.dtype(np.float64)}
+    assert model.ln_f.bias.value[0] == 1 / 3
+
+
 def test_a_saved_folder_loads_again_bit_for_bit(tmp_path):
     model = tiny(hidden=20, eps=1e-3, dropout=0.2)
     tn.freeze(model, "h.0.*")  # constants are saved as parameters are

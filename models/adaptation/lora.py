@@ -222,7 +222,10 @@ def attach(model, *adapters, dropout=0.0, rng=None):
 
 
 def merge(model, *adapters):
-    """Equation 4: the plain model with its own memory, all weights W = W0 + (alpha / r) B A of these adapters, ready to run or to train."""
+    """Equation 4: a plain model with memory of its own, in which these adapters are part of the weights, to be run, saved or trained.
+
+    Whatever was a parameter of the model, frozen since or not, is one again.
+    """
     return added(model, adapters, +1)
 
 

@@ -163,7 +163,7 @@ if not options.quick:
 
 # %% All weights, or an adapter
 # Each with the learning rate that suits it: thin matrices take a larger one.
-TUNING = steps(500)
+TUNING = steps(450)
 
 
 def copied(model):
@@ -321,16 +321,16 @@ if not options.no_plots:
     for (r, (a, c)), color in zip(ranks.items(), ("#c6dbef", "#6baed6", "#2171b5", "#08306b")):
         left.plot(at, c, color=color, label=f"rank {r} ({tn.count(a):,})")
     left.set(title="sorting the other way round", xlabel="step", ylabel="exact answers", ylim=(-0.02, 1.02))
-    left.legend(frameon=False)
+    left.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8)
     middle.semilogy(np.arange(1, 97), spectra["all weights"], color="black", label="all weights")
     middle.semilogy(np.arange(1, 5), spectra["rank 4"][:4], "o", color="#2171b5", label="rank 4")
     middle.set(title="the change of a query weight", xlabel="direction", ylabel="singular value")
     middle.legend(frameon=False)
     names = ["descending", "backwards", "real text"]
     shares = [gain[4], thin[-1] / max(backwards[-1], 1e-9), found["rank 4, q and v"][0] / max(found["all weights"][0], 1e-9)]
-    right.bar(names, shares, color="#2171b5", width=0.6)
+    right.bar_label(right.bar(names, shares, color="#2171b5", width=0.6), [f"{share:.0%}" for share in shares])
     right.axhline(1, color="black", linewidth=1)
-    right.set(title="rank 4 beside q and v: its part of the gain", ylim=(0, 1.1))
+    right.set(title="rank 4 for q and v", ylabel="part of what all weights gain", ylim=(0, 1.1))
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(options.out / "lora.png")
