@@ -127,6 +127,15 @@ def map_structure(f: Callable, tree: Any, path: str = "") -> Any:
     return f(tree, path)
 
 
+def map_leaves(f: Callable, tree: Any) -> Any:
+    """map_structure for an f that needs no path: a third of the time."""
+    if isinstance(tree, dict):
+        return {k: map_leaves(f, v) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        return like(tree, [map_leaves(f, v) for v in tree])
+    return f(tree)
+
+
 def like(original: Sequence, members: list) -> Any:
     """`members` in a sequence of the kind of `original`; named tuples keep their names."""
     kind: Any = type(original)

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any
 
-from tinygrad_notes.binding import describe, label, map_structure
+from tinygrad_notes.binding import describe, label, map_leaves, map_structure
 
 import numpy as np
 
@@ -39,16 +39,6 @@ class Node:
     __slots__ = ("dtype", "op", "order", "params", "parents", "saved", "shape", "y")
     version = 0  # the tick of the last change in place: only leaves change
 
-    def __init__(self, op, parents, saved, y, params, shape, dtype):
-        self.op = op
-        self.parents = parents
-        self.saved = saved
-        self.y = y
-        self.params = params
-        self.shape = shape
-        self.dtype = dtype
-        self.order = tick()
-
     ndim = property(lambda self: len(self.shape))
     size = property(lambda self: int(np.prod(self.shape)))
 
@@ -60,7 +50,8 @@ class Leaf(Node):
     last_touch = 0  # the newest version of all leaves: graphs made since then cannot be stale
 
     def __init__(self, shape, dtype, name=None):
-        super().__init__(None, (), (), None, NO_PARAMS, shape, dtype)
+        self.op, self.parents, self.saved, self.y, self.params = None, (), (), None, NO_PARAMS
+        self.shape, self.dtype, self.order = shape, dtype, tick()
         self.grad, self.name, self.version = None, name, 0
         self.memory: Any = None  # the array that tree.own moved the value into
 
@@ -105,6 +96,19 @@ tensor_class: type = Variable  # tensor.py puts Tensor here: the one name that c
 _new = object.__new__
 
 
+def make_node(op, parents, saved, y, params, shape, dtype) -> Node:
+    node = _new(Node)  # not Node(...): twice as fast
+    node.op = op
+    node.parents = parents
+    node.saved = saved
+    node.y = y
+    node.params = params
+    node.shape = shape
+    node.dtype = dtype
+    node.order = tick()
+    return node
+
+
 def make_tensor(value: Any, node: Node) -> Any:
     t = _new(tensor_class)
     t.value = value
@@ -121,23 +125,26 @@ def path_between(roots: Iterable[Node], targets: set[Node]) -> list[Node]:
     seen = set(roots)
     stack, found = [root for root in seen if root not in targets], []
     seen |= targets
+    dead_ends = False
     while stack:  # no recursion: a chain of 100,000 ops is as good as one of ten
         node = stack.pop()
         found.append(node)
-        if node.parents is FREED:
+        parents = node.parents
+        if parents is FREED:
             raise RuntimeError(
                 f"the graph was freed by an earlier walk (at {_name(node)} {node.shape}); compute the loss again, or pass retain_graph=True to the first walk"
             )
-        for parent in node.parents:
-            if parent is not None and parent not in seen and parent.order >= oldest:
-                seen.add(parent)
-                stack.append(parent)
+        if node.op is None:
+            dead_ends = True
+        for parent in parents:
+            if parent is not None and parent not in seen:
+                if parent.order >= oldest:
+                    seen.add(parent)
+                    stack.append(parent)
+                else:
+                    dead_ends = True
     found.sort(key=attrgetter("order"))
-    on_path, path = set(targets), []
-    for node in found:
-        if not on_path.isdisjoint(node.parents):
-            on_path.add(node)
-            path.append(node)
+    path = leading_to(targets, found) if dead_ends else found
     if path and path[0].order < Leaf.last_touch:
         for node in path:
             for parent in node.parents:
@@ -145,6 +152,16 @@ def path_between(roots: Iterable[Node], targets: set[Node]) -> list[Node]:
                     raise RuntimeError(
                         f"stale graph: {parent!r} was updated after {_name(node)} {node.shape} read it; compute the loss again after each update"
                     )
+    return path
+
+
+def leading_to(targets: set[Node], nodes: list[Node]) -> list[Node]:
+    """Those of `nodes`, which come oldest first, that depend on a target."""
+    on_path, path = set(targets), []
+    for node in nodes:
+        if not on_path.isdisjoint(node.parents):
+            on_path.add(node)
+            path.append(node)
     return path
 
 
@@ -179,24 +196,26 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
         else:
             if type(g) is list:
                 g = [np.zeros(s, d) if m is None else m for m, s, d in zip(g, node.shape, node.dtype)]
-            pulled = op.pull(node, g, [p in on_path for p in parents], higher)
+            pulled = op.pull(node, g, on_path, higher)
             for i, (parent, d) in enumerate(zip(parents, pulled)):
-                if d is None or parent not in on_path:
+                if d is None:
                     continue
                 if observer is not None:
                     observer.backward(node, i, d)
                 if d.shape != parent.shape:
                     d = unbroadcast(d, parent.shape)
-                if d.dtype != parent.dtype:
+                if d.dtype is not parent.dtype and d.dtype != parent.dtype:
                     d = d.astype(parent.dtype)
-                if parent not in grads:
+                before = grads.get(parent)
+                if before is None:
                     grads[parent] = d
-                    if d is not g and type(d) is np.ndarray and d.base is None and not given_twice(d, g, pulled):
+                    if parent.op is None and d is not g and type(d) is np.ndarray and d.base is None and not given_twice(d, g, pulled):
                         owned.add(parent)
                 elif parent in owned and not higher:
-                    grads[parent] += d
+                    before += d
+                    grads[parent] = before
                 else:
-                    grads[parent] = grads[parent] + d
+                    grads[parent] = before + d
                     owned.add(parent)
         if not retain:
             node.parents = FREED
@@ -206,9 +225,11 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
 
 def given_twice(d: np.ndarray, g: Any, pulled: Any) -> bool:
     """Whether a rule gave d, or a view of it, to another input too, or took it from the list g of a multiple output."""
-    if type(g) is list:
-        return sum(d is other or getattr(other, "base", None) is d for other in (*pulled, *g)) > 1
-    return len(pulled) > 1 and sum(d is other or getattr(other, "base", None) is d for other in pulled) > 1
+    times = 0
+    for other in (*pulled, *g) if type(g) is list else pulled:
+        if other is d or (type(other) is np.ndarray and other.base is d):
+            times += 1
+    return times > 1
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
@@ -241,24 +262,34 @@ def gradients(loss: Any, params: Any, *, unused: str = "zeros", create_graph: bo
         raise ValueError(f"gradients: unused={unused!r}, expected 'zeros' or 'raise'")
     nodes: list[Node] = []
 
-    def collect(p, path):
+    def collect(p):
         if not isinstance(p, Variable):
-            raise TypeError(f"gradients: params{path and '.' + path} is {describe(p)}, expected a Tensor; an array is a constant")
+            raise TypeError(f"gradients: params{where(p)} is {describe(p)}, expected a Tensor; an array is a constant")
         nodes.append(p.node)
 
-    map_structure(collect, params)
-    found = walk({loss.node: np.ones_like(loss.value)}, nodes, create_graph, retain_graph)
+    def where(leaf):
+        """The path of a member of params, for errors."""
+        paths: list[str] = []
+        map_structure(lambda p, path: paths.append(path) if p is leaf else None, params)
+        return paths[0] and "." + paths[0]
 
-    def give(p, path):
+    map_leaves(collect, params)
+    found = walk({loss.node: np.ones(loss.value.shape, loss.value.dtype)}, nodes, create_graph, retain_graph)
+    given: set[Node] = set()
+
+    def give(p):
         g = found.get(p.node)
         if g is None:
             if unused == "raise":
                 raise ValueError(
-                    f"gradients: the loss does not depend on params{path and '.' + path} {p.value.shape}; leave it out, or pass unused='zeros'"
+                    f"gradients: the loss does not depend on params{where(p)} {p.value.shape}; leave it out, or pass unused='zeros'"
                 )
             g = np.zeros_like(p.value)
         if create_graph:
             return g if isinstance(g, Variable) else make_tensor(g, Leaf(g.shape, g.dtype))
-        return g.copy() if nodes.count(p.node) > 1 else g
+        if p.node in given:  # each gradient owns its memory
+            return g.copy()
+        given.add(p.node)
+        return g
 
-    return map_structure(give, params)
+    return map_leaves(give, params)

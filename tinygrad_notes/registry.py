@@ -15,12 +15,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cached_property, partial
+from itertools import cycle
 from typing import Any
 
 from tinygrad_notes import core
 from tinygrad_notes.binding import STORAGE, bind_function, bind_ufunc, label, like, map_structure, reads_of, refuse_out, spelling, stand_in
-from tinygrad_notes.core import NO_PARAMS, PICK, Node, Variable, make_tensor, table, walk
+from tinygrad_notes.core import NO_PARAMS, PICK, Node, Variable, make_node, make_tensor, table, walk
 
 import numpy as np
 
@@ -28,6 +29,7 @@ registry: list[Any] = []  # every op, composition and kernel: the tests run thro
 constants: list[Callable] = []  # functions without gradient
 refused: dict[Callable, str] = {}  # functions that raise on Tensors, each with its reason
 using_reference = ContextVar("using_reference", default=False)
+SEQUENCES = (list, tuple)
 
 
 class Op:
@@ -39,50 +41,77 @@ class Op:
         self.name, self.label = getattr(function, "__name__", str(function)), label(function)
         self.forward = forward or function
         self.bind: Callable = bind or (bind_ufunc if isinstance(function, np.ufunc) else bind_function)
-        signature = list(inspect.signature(next(filter(None, rules))).parameters.values())
-        self.arity = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature[2:])
-        self.variadic = signature[2].kind is inspect.Parameter.VAR_POSITIONAL
+        code = next(filter(None, rules)).__code__  # read as it is: inspect.signature of hundreds of rules would slow the import
+        self.arity = code.co_argcount - 2  # inputs: all but g and y
+        self.variadic = bool(code.co_flags & inspect.CO_VARARGS)
         self.joint = self.variadic or (len(rules) == 1 and self.arity > 1)
         if not self.joint and len(rules) != self.arity:
             raise TypeError(
                 f"op {self.label}: {len(rules)} rules for {self.arity} inputs; give each a rule or None, or one rule that returns all gradients"
             )
-        self.keywords = {p.name for p in signature if p.kind is p.KEYWORD_ONLY}
-        self.any_keyword = signature[-1].kind is inspect.Parameter.VAR_KEYWORD
-        self.names, self.defaults = spelling(function)
-        # For each input, and for the output, the bit mask of the rules that read its array.
-        reads_by = [set() if rule is None else reads_of(rule) if reads is None else set(reads) for rule in rules]
-        masks = [sum(1 << i for i, read in enumerate(reads_by) if p.name in read) for p in signature]
-        self.y_mask, self.input_masks = masks[1], masks[2 : 2 + max(1, self.arity)]
+        positional = code.co_argcount + code.co_kwonlyargcount
+        self.keywords = set(code.co_varnames[code.co_argcount : positional])
+        self.any_keyword = bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        self.arguments = code.co_varnames[positional : positional + 1] if self.variadic else code.co_varnames[2 : code.co_argcount]
+        self.y_name, self.reads = code.co_varnames[1], reads
         self.plans: dict[int, tuple] = {}
 
-    def plan(self, tensors: int) -> tuple[tuple[bool, ...], bool]:
-        """Which inputs to keep, and whether the output, when the bits of `tensors` tell which inputs are Tensors."""
+    # What takes time to find out is found when the op is first used.
+    names = cached_property(lambda self: spelling(self.function)[0])
+    defaults = cached_property(lambda self: spelling(self.function)[1])
+    y_mask = cached_property(lambda self: self.readers(self.y_name))
+    input_masks = cached_property(lambda self: [self.readers(name) for name in self.arguments])
+
+    def readers(self, argument: str) -> int:
+        """The bit mask of the rules that read this argument's array."""
+        reads = [set() if rule is None else reads_of(rule) if self.reads is None else set(self.reads) for rule in self.rules]
+        return sum(1 << i for i, read in enumerate(reads) if argument in read)
+
+    def plan(self, tensors: int) -> tuple[Callable, bool]:
+        """What a node saves of its inputs, and whether it keeps the output, when the bits of `tensors` tell which inputs are Tensors."""
         rules = ~0 if self.joint else tensors
         for i, rule in enumerate(self.rules):
             if rule is None and tensors >> i & 1:
                 raise TypeError(f"{self.label}: input {i + 1} is a Tensor, but no rule gives it a gradient; pass t.value if you need none")
-        plan = tuple(bool(mask & rules) for mask in self.input_masks), bool(self.y_mask & rules)
+        plan = saver([bool(mask & rules) for mask in self.input_masks]), bool(self.y_mask & rules)
         if not self.variadic:
             self.plans[tensors] = plan
         return plan
 
     def __call__(self, *args, **kwargs):
-        inputs, params = self.bind(self, args, kwargs)
-        return apply(self, inputs, params)
+        if kwargs or self.bind is not bind_ufunc:
+            args, kwargs = self.bind(self, args, kwargs)
+        return apply(self, args, kwargs)
 
     def pull(self, node, g, wanted, higher):
-        """The gradient of each wanted input, given the gradient g of the output."""
-        inputs, y = node.saved, node if node.y is None else node.y
+        """The gradient of each input whose node is `wanted` (None for others), given the gradient g of the output."""
+        inputs, y, params, parents, rules = node.saved, node.y, node.params, node.parents, self.rules
+        if y is None:
+            y = node
         if higher:
-            inputs = [v if p is None or v is p else make_tensor(v, p) for v, p in zip(inputs, node.parents)]
+            inputs = [v if p is None or v is p else make_tensor(v, p) for v, p in zip(inputs, parents)]
             y = y if y is node else outputs(node, y) if type(node.shape) is list else make_tensor(y, node)
-        params = node.params
         if params and not STORAGE.isdisjoint(params):
             params = {k: v for k, v in params.items() if k not in STORAGE}
         if self.joint:
-            return self.rules[0](g, y, *inputs, **params)
-        return [rule(g, y, *inputs, **params) if want and rule else None for rule, want in zip(self.rules, wanted)]
+            return [d if p in wanted else None for d, p in zip(rules[0](g, y, *inputs, **params), parents)]
+        if not params:  # most of all calls are of these two forms: written out, for speed
+            if len(rules) == 1:
+                return (rules[0](g, y, inputs[0]),)
+            if len(rules) == 2:
+                (a, b), (of_a, of_b), (p, q) = inputs, rules, parents
+                return of_a(g, y, a, b) if p in wanted else None, of_b(g, y, a, b) if q in wanted else None
+        return [rule(g, y, *inputs, **params) if p in wanted else None for rule, p in zip(rules, parents)]
+
+
+def saver(keep: list[bool]) -> Callable:
+    """The function of (values, parents) that gives for each input its array, if a rule reads it, or what tells only its shape."""
+    if all(keep):
+        return lambda values, parents: values
+    if len(keep) == 2:  # written out, for speed
+        k, l = keep
+        return lambda v, p: (v[0] if k else p[0] or stand_in(v[0]), v[1] if l else p[1] or stand_in(v[1]))
+    return lambda values, parents: [v if k else p or stand_in(v) for v, p, k in zip(values, parents, cycle(keep))]
 
 
 def apply(op: Op, inputs: Sequence, params: dict[str, Any] = NO_PARAMS) -> Any:
@@ -94,39 +123,54 @@ def apply(op: Op, inputs: Sequence, params: dict[str, Any] = NO_PARAMS) -> Any:
             parents.append(x.node)
             tensors |= bit
         else:
-            values.append(np.asarray(x) if isinstance(x, list | tuple) else x)
+            values.append(np.asarray(x) if isinstance(x, SEQUENCES) else x)
             parents.append(None)
         bit <<= 1
-    y: Any = op.forward(*values, **params)
+    return record(op, values, parents, tensors, op.forward(*values, **params), params)
+
+
+def binary(op: Op, a: Any, b: Any) -> Any:
+    """apply(op, (a, b)), written out: this is most of all calls."""
+    p = q = None
+    if isinstance(a, Variable):
+        a, p = a.value, a.node
+    elif isinstance(a, SEQUENCES):
+        a = np.asarray(a)
+    if isinstance(b, Variable):
+        b, q = b.value, b.node
+    elif isinstance(b, SEQUENCES):
+        b = np.asarray(b)
+    return record(op, (a, b), (p, q), (p is not None) + 2 * (q is not None), op.forward(a, b), NO_PARAMS)
+
+
+def record(op: Op, values: Sequence, parents: Sequence, tensors: int, y: Any, params: dict[str, Any]) -> Any:
+    """y as a Tensor with its node; the bits of `tensors` tell which inputs are Tensors, and y stays an array if none is."""
     if not tensors:
         return y
-    keep, keep_y = op.plans.get(tensors) or op.plan(tensors)
-    if all(keep):
-        saved = values
-    else:
-        keep = keep if len(keep) == len(values) else keep * len(values)
-        saved = [v if k else p if p is not None else stand_in(v) for v, p, k in zip(values, parents, keep)]
-    multiple = isinstance(y, tuple | list)
-    if multiple:
-        shape, dtype = [np.shape(v) for v in y], [np.asarray(v).dtype for v in y]
-    else:
-        y = y if type(y) is np.ndarray else np.asarray(y)  # NumPy returns scalars where an array would have no dimensions
-        shape, dtype = y.shape, y.dtype
-        if dtype.kind != "f":
-            if dtype.kind == "c":
-                raise TypeError(f"{op.label}: the result is complex ({dtype}), and Tensors are real; pass t.value if you need no gradient")
-            return y
-    node = Node(op, parents, saved, y if keep_y else None, params, shape, dtype)
+    save, keep_y = op.plans.get(tensors) or op.plan(tensors)
+    if type(y) is not np.ndarray:
+        if isinstance(y, SEQUENCES):
+            node = make_node(op, parents, save(values, parents), y if keep_y else None, params, [np.shape(v) for v in y], [np.asarray(v).dtype for v in y])
+            if core.observer is not None:
+                core.observer.forward(node, values, y)
+            return outputs(node, y)
+        y = np.asarray(y)  # NumPy returns scalars where an array would have no dimensions
+    dtype = y.dtype
+    if dtype.kind != "f":
+        if dtype.kind == "c":
+            raise TypeError(f"{op.label}: the result is complex ({dtype}), and Tensors are real; pass t.value if you need no gradient")
+        return y
+    node = make_node(op, parents, save(values, parents), y if keep_y else None, params, y.shape, dtype)
     if core.observer is not None:
         core.observer.forward(node, values, y)
-    return outputs(node, y) if multiple else make_tensor(y, node)
+    return make_tensor(y, node)
 
 
 def outputs(node: Node, y: Sequence) -> Any:
     """The members of a multiple output: Tensors that pick theirs from `node`; integers stay arrays."""
     members = []
     for i, v in enumerate(map(np.asarray, y)):
-        members.append(make_tensor(v, Node(PICK, (node,), (), None, i, v.shape, v.dtype)) if v.dtype.kind == "f" else v)
+        members.append(make_tensor(v, make_node(PICK, (node,), (), None, i, v.shape, v.dtype)) if v.dtype.kind == "f" else v)
     return like(y, members)
 
 
@@ -154,8 +198,9 @@ class Composition:
     def __init__(self, function, body, cases, domain):
         self.function, self.body, self.cases, self.domain = function, body, cases, domain
         self.name, self.label = function.__name__, label(function)
-        self.names = spelling(function)[0]
-        self.out = self.names.index("out") if "out" in self.names else math.inf
+
+    names = cached_property(lambda self: spelling(self.function)[0])
+    out = cached_property(lambda self: self.names.index("out") if "out" in self.names else math.inf)
 
     def __call__(self, *args, **kwargs):
         if len(args) > self.out:  # NumPy takes out=, and what follows it, by position too
@@ -216,27 +261,47 @@ class Fused:
         self.__name__, self.__doc__ = name, reference.__doc__
 
     def __call__(self, *inputs, **params):
-        if using_reference.get():
+        values, parents, tensors = [], [], False
+        for x in inputs:
+            if isinstance(x, Variable):
+                values.append(x.value)
+                parents.append(x.node)
+                tensors = True
+            else:
+                values.append(x)
+                parents.append(None)
+        if using_reference.get() or not suits(values):
             return self.reference(*inputs, **params)
-        values = [x.value if isinstance(x, Variable) else x for x in inputs]
         y, saved = self.forward(*values, **params)
-        parents = [x.node if isinstance(x, Variable) else None for x in inputs]
-        if not any(parents):
+        if not tensors:
             return y
-        node = Node(self, parents, values, saved, params, y.shape, y.dtype)
+        node = make_node(self, parents, values, saved, params, y.shape, y.dtype)
         if core.observer is not None:
             core.observer.forward(node, values, y)
         return make_tensor(y, node)
 
     def pull(self, node, g, wanted, higher):
+        needs = [p in wanted for p in node.parents]
         if not higher:
-            return self.backward(g, node.y, *node.saved, needs=wanted, **node.params)
+            pulled = self.backward(g, node.y, *node.saved, needs=needs, **node.params)
+            return [d if need else None for d, need in zip(pulled, needs)]
         # A kernel works on raw arrays: a gradient of its gradient comes from the reference.
         inputs = [v if p is None else IDENTITY(make_tensor(v, p)) for v, p in zip(node.saved, node.parents)]
         y = self.reference(*inputs, **node.params)
-        targets = [x.node for x, want in zip(inputs, wanted) if want]
+        targets = [x.node for x, need in zip(inputs, needs) if need]
         found = walk({y.node: g}, targets, higher=True)
-        return [found.get(x.node) if want else None for x, want in zip(inputs, wanted)]
+        return [found.get(x.node) if need else None for x, need in zip(inputs, needs)]
+
+
+def suits(values: Sequence) -> bool:
+    """Kernels take arrays of one floating-point type, with elements; their twins take the rest: mixed types, numbers, nothing at all."""
+    dtype = None
+    for v in values:
+        if v is not None:
+            if type(v) is not np.ndarray or not v.size or v.dtype.kind != "f" or (dtype is not None and v.dtype != dtype):
+                return False
+            dtype = v.dtype
+    return True
 
 
 def fused(name: str, forward: Callable, backward: Callable, reference: Callable, *, cases: list, domain: Any = None) -> Fused:

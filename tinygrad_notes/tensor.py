@@ -5,7 +5,7 @@ from typing import Any, Never
 
 from tinygrad_notes import core
 from tinygrad_notes.core import FREED, PICK, Leaf, Variable, table, walk
-from tinygrad_notes.registry import apply
+from tinygrad_notes.registry import apply, binary
 
 import numpy as np
 
@@ -151,34 +151,34 @@ class Tensor(Variable):
     # --- arithmetic ----------------------------------------------------------------------
 
     def __add__(self, other):
-        return apply(table[np.add], (self, other))
+        return binary(table[np.add], self, other)
 
     def __radd__(self, other):
-        return apply(table[np.add], (other, self))
+        return binary(table[np.add], other, self)
 
     def __sub__(self, other):
-        return apply(table[np.subtract], (self, other))
+        return binary(table[np.subtract], self, other)
 
     def __rsub__(self, other):
-        return apply(table[np.subtract], (other, self))
+        return binary(table[np.subtract], other, self)
 
     def __mul__(self, other):
-        return apply(table[np.multiply], (self, other))
+        return binary(table[np.multiply], self, other)
 
     def __rmul__(self, other):
-        return apply(table[np.multiply], (other, self))
+        return binary(table[np.multiply], other, self)
 
     def __truediv__(self, other):
-        return apply(table[np.divide], (self, other))
+        return binary(table[np.divide], self, other)
 
     def __rtruediv__(self, other):
-        return apply(table[np.divide], (other, self))
+        return binary(table[np.divide], other, self)
 
     def __matmul__(self, other):
-        return apply(table[np.matmul], (self, other))
+        return binary(table[np.matmul], self, other)
 
     def __rmatmul__(self, other):
-        return apply(table[np.matmul], (other, self))
+        return binary(table[np.matmul], other, self)
 
     def __neg__(self):
         return apply(table[np.negative], (self,))
@@ -192,10 +192,10 @@ class Tensor(Variable):
     def __pow__(self, other):
         if type(other) is int and other == 2:  # as ndarray does
             return apply(table[np.square], (self,))
-        return apply(table[np.power], (self, other))
+        return binary(table[np.power], self, other)
 
     def __rpow__(self, other):
-        return apply(table[np.power], (other, self))
+        return binary(table[np.power], other, self)
 
     def __mod__(self, other):
         return np.remainder(self, other)
@@ -247,7 +247,7 @@ class Tensor(Variable):
 
     @property
     def mT(self):
-        return np.swapaxes(self, -1, -2)
+        return table[np.swapaxes](self, -1, -2)
 
     @property
     def real(self):
@@ -269,21 +269,21 @@ class Tensor(Variable):
     conjugate = conj
 
     def reshape(self, *shape, order: Any = "C", **kwargs):
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order, **kwargs)
+        return table[np.reshape](self, shape[0] if len(shape) == 1 else shape, order=order, **kwargs)
 
     def transpose(self, *axes):
-        return np.transpose(self, axes[0] if len(axes) == 1 else axes or None)
+        return table[np.transpose](self, axes[0] if len(axes) == 1 else axes or None)
 
     def swapaxes(self, axis1, axis2):
-        return np.swapaxes(self, axis1, axis2)
+        return table[np.swapaxes](self, axis1, axis2)
 
     def ravel(self, order: Any = "C"):
-        return np.ravel(self, order=order)
+        return table[np.ravel](self, order=order)
 
     flatten = ravel
 
     def squeeze(self, axis=None):
-        return np.squeeze(self, axis=axis)
+        return table[np.squeeze](self, axis=axis)
 
     def repeat(self, repeats, axis=None):
         return np.repeat(self, repeats, axis=axis)
@@ -310,25 +310,25 @@ class Tensor(Variable):
         return np.round(self, decimals, out)
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False, **kwargs):
-        return np.sum(self, axis, dtype, out, keepdims, **kwargs)
+        return table[np.sum](self, axis, dtype, out, keepdims, **kwargs)
 
     def mean(self, axis=None, dtype=None, out=None, keepdims=False, **kwargs):
-        return np.mean(self, axis, dtype, out, keepdims, **kwargs)
+        return table[np.mean](self, axis, dtype, out, keepdims, **kwargs)
 
     def prod(self, axis=None, dtype=None, out=None, keepdims=False, **kwargs):
         return np.prod(self, axis, dtype, out, keepdims, **kwargs)
 
     def max(self, axis=None, out=None, keepdims=False, **kwargs):
-        return np.max(self, axis, out, keepdims, **kwargs)
+        return table[np.max](self, axis, out, keepdims, **kwargs)
 
     def min(self, axis=None, out=None, keepdims=False, **kwargs):
-        return np.min(self, axis, out, keepdims, **kwargs)
+        return table[np.min](self, axis, out, keepdims, **kwargs)
 
     def var(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **kwargs):
-        return np.var(self, axis, dtype, out, ddof, keepdims, **kwargs)
+        return table[np.var](self, axis, dtype, out, ddof, keepdims, **kwargs)
 
     def std(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **kwargs):
-        return np.std(self, axis, dtype, out, ddof, keepdims, **kwargs)
+        return table[np.std](self, axis, dtype, out, ddof, keepdims, **kwargs)
 
     def cumsum(self, axis=None, dtype=None, out=None):
         return np.cumsum(self, axis, dtype, out)

@@ -13,7 +13,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from tinygrad_notes.binding import describe, map_structure
-from tinygrad_notes.core import FREED, NO_PARAMS, Node, Variable, rerunning, tick, walk
+from tinygrad_notes.core import FREED, NO_PARAMS, Node, Variable, make_node, rerunning, tick, walk
 from tinygrad_notes.registry import IDENTITY, Op, outputs, plain
 from tinygrad_notes.tensor import Tensor
 
@@ -244,7 +244,7 @@ def checkpoint(f: Callable) -> Callable:
             return y
         op = _Recompute(lambda: tensors(f(*args, **kwargs)), list(zip(generators, states)))
         values = [t.value for t in members]
-        node = Node(op, inputs, (), None, NO_PARAMS, [v.shape for v in values], [v.dtype for v in values])
+        node = make_node(op, inputs, (), None, NO_PARAMS, [v.shape for v in values], [v.dtype for v in values])
         new = iter(outputs(node, values))
         return map_structure(lambda t, _: next(new) if isinstance(t, Variable) else t, y)
 
@@ -262,7 +262,7 @@ class _Recompute:
     def pull(self, node, g, wanted, higher):
         with _replayed(self.states):
             y = self.rerun()
-        found = walk(_cotangents(y, g, "checkpoint"), [p for p, want in zip(node.parents, wanted) if want], higher)
+        found = walk(_cotangents(y, g, "checkpoint"), [p for p in node.parents if p in wanted], higher)
         return [found.get(p) for p in node.parents]
 
 

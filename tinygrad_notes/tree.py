@@ -136,24 +136,25 @@ def is_owned(array: np.ndarray) -> bool:
     return _flat_buffers.get(id(array.base)) is not None
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
+class uninterrupted:  # noqa: N801  (used as a verb; a generator would take twice as long)
     """Ctrl-C waits until the block ends, so that what is written in place is written wholly or not at all.
 
     Only the main thread receives Ctrl-C in Python, so in other threads there is nothing to do.
     """
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or previous is None:  # None: a handler not set by Python
-        yield
-        return
-    pending = []
-    signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if pending:
-            signal.raise_signal(signal.SIGINT)
+
+    def __enter__(self) -> None:
+        self.pending: list[int] = []
+        self.previous: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.getsignal(signal.SIGINT)  # None: a handler not set by Python
+            if self.previous is not None:
+                signal.signal(signal.SIGINT, lambda number, frame: self.pending.append(number))
+
+    def __exit__(self, *error: Any) -> None:
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+            if self.pending:
+                signal.raise_signal(signal.SIGINT)
 
 
 # --- state ------------------------------------------------------------------------------

@@ -38,13 +38,18 @@ QKV = [(2, 2, 3, 4), (2, 2, 4, 4), (2, 2, 4, 5)]
 
 COMPOSED = [
     composed(F.log_sigmoid, ((3, 4),), ((),)),
+    composed(F.silu, ((3, 4),), ((),)),
+    composed(F.gelu, ((3, 4),), ((),)),
+    composed(F.gelu_tanh, ((3, 4),), ((),)),
+    *(composed(f, ((3, 4),), *(((2, 3, 4), {"axis": axis}) for axis in (1, (0, -1), (-1, 0), None))) for f in (F.softmax, F.log_softmax)),
+    composed(F.linear, ((3, 4), (2, 4), (2,)), ((2, 3, 4), (5, 4)), ((4,), (2, 4))),
     composed(F.swish, ((3, 4), ()), ((3, 4), (4,)), ((3,), 1.5)),
     composed(F.glu, ((2, 3, 4),)),
     composed(F.swiglu, ((2, 3, 4),)),
     composed(F.geglu, ((2, 3, 4),)),
     composed(F.layer_norm, ((2, 3, 4),), ((3, 4), (4,), None), ((2, 3, 4), (4,), (4,), {"eps": 0.1})),
     composed(F.rms_norm, ((2, 3, 4),), ((3, 4), (4,), {"eps": 0.1})),
-    composed(F.group_norm, ((2, 4, 3), 2, (4,), (4,)), ((2, 4), 2), ((2, 6, 2, 3), 3, (6,), None)),
+    composed(F.group_norm, ((2, 4, 3), 2, (4,), (4,)), ((2, 4), 2), ((2, 6, 2, 3), 3, (6,), None, {"silu": True})),
     composed(
         batch_norm_value,
         ((4, 3), (3,), (3,), {"train": True, **STATISTICS}),
@@ -105,12 +110,14 @@ COMPOSED = [
     composed(
         F.conv2d,
         ((1, 2, 4, 5), (3, 2, 2, 3), (3,)),
+        ((2, 4, 4, 5), (6, 2, 3, 3), (6,), {"groups": 2, "padding": 1}),
         ((2, 4, 5, 4), (4, 1, 3, 2), {"groups": 4, "padding": (1, 0), "stride": (2, 1), "dilation": (1, 2)}),
     ),
     composed(
         F.conv_transpose2d,
         ((1, 2, 3, 2), (2, 3, 2, 3), (3,)),
         ((2, 4, 2, 3), (4, 2, 3, 2), (4,), {"groups": 2, "padding": 1, "stride": 3, "output_padding": 2}),
+        ((1, 2, 3, 2), (2, 1, 2, 2), (1,), {"dilation": 2, "output_padding": 1}),  # more than the stride
     ),
     composed(F.max_pool1d, ((2, 3, 6), 2), ((2, 3, 7), 3, 2, 1)),
     composed(F.max_pool2d, ((2, 2, 4, 4), 2), ((1, 2, 5, 4), 3, 1, 1)),

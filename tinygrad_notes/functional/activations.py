@@ -6,8 +6,10 @@ Each takes a Tensor or an array of floats of any shape and returns the same shap
 import math
 
 from tinygrad_notes.functional.define import differentiable
+from tinygrad_notes.fused import kernels
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 ANY = [((3, 4),), ((),)]
 
@@ -57,15 +59,9 @@ def log_sigmoid(x):
     return -softplus(-x)
 
 
-def silu_rule(g, y, x):
-    s = sigmoid(x)
-    return g * (s + y * (1 - s))
-
-
-@differentiable(silu_rule, cases=ANY)
 def silu(x):
     """x * sigmoid(x): swish with beta = 1 (Elfwing et al., 2017; Ramachandran et al., 2017)."""
-    return x * sigmoid(x)
+    return kernels.silu(x)
 
 
 def swish(x, beta):
@@ -84,27 +80,14 @@ def normal_cdf(x):
     return 0.5 * erfc(x * -math.sqrt(0.5))  # 1 + erf would keep no digits of a small probability
 
 
-@differentiable(lambda g, y, x: g * (normal_cdf(x) + x * np.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))), cases=ANY)
 def gelu(x):
     """x * normal_cdf(x), exact (Hendrycks and Gimpel, 2016): BERT, ViT. See `gelu_tanh` for GPT-2's."""
-    return x * normal_cdf(x)
+    return kernels.gelu(x)
 
 
-GELU_SLOPE, GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
-
-
-def gelu_tanh_rule(g, y, x):
-    square = x * x
-    s = sigmoid(x * (2 * GELU_SLOPE + 2 * GELU_SLOPE * GELU_CUBIC * square))
-    slope = 2 * GELU_SLOPE + 6 * GELU_SLOPE * GELU_CUBIC * square  # of the sigmoid's argument
-    return g * (s * (1 + x * slope * (1 - s)))
-
-
-@differentiable(gelu_tanh_rule, cases=ANY)
 def gelu_tanh(x):
     """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): within 5e-4 of `gelu` (Hendrycks and Gimpel, 2016); GPT-2's."""
-    # (1 + tanh u) / 2 = sigmoid(2 u), which does not cancel for negative u
-    return x * sigmoid(x * (2 * GELU_SLOPE + 2 * GELU_SLOPE * GELU_CUBIC * (x * x)))
+    return kernels.gelu_tanh(x)
 
 
 # --- gated linear units: half of the channels decides how much of the other half passes ------
@@ -126,8 +109,8 @@ def glu(x):
 
 def swiglu(x):
     """a * silu(b) for (..., 2C) -> (..., C), x = (a, b) (Shazeer, 2020)."""
-    a, b = halves("swiglu", x)
-    return a * silu(b)
+    halves("swiglu", x)
+    return kernels.swiglu(x)
 
 
 def geglu(x):
@@ -144,39 +127,34 @@ def check_scores(name, x):
         raise TypeError(f"{name}: x is {x.dtype} {x.shape}, expected floats with at least one axis; convert with x.astype(np.float32)")
 
 
-def shifted(x, axis):
-    """x minus its largest member along the axis, and that member; where all are -inf, they stay -inf."""
-    largest = x.max(axis=axis, keepdims=True, initial=np.finfo(x.dtype).min)
-    return x - largest, largest
-
-
 SCORES = [((3, 4),), ((2, 3, 4), {"axis": 1}), ((2, 3, 4), {"axis": (0, -1)}), ((4,), {"axis": None})]
 
 
-@differentiable(lambda g, y, x, *, axis=-1: y * (g - (g * y).sum(axis=axis, keepdims=True)), cases=SCORES)
+def along(kernel, x, axis):
+    """A kernel for the last axis, along others: these are moved to the end, joined to one, and moved back."""
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    if axes == (x.ndim - 1,):
+        return kernel(x)
+    last = range(-len(axes), 0)
+    moved = np.moveaxis(x, axes, last)
+    others = moved.shape[: x.ndim - len(axes)]
+    joined = moved.reshape(*others, math.prod(moved.shape[len(others) :]))
+    return np.moveaxis(kernel(joined).reshape(moved.shape), last, axes)
+
+
 def softmax(x, axis=-1):
     """e^x / sum(e^x) along an axis (or several, or None for all): positive, with sum 1.
 
     Entries of -inf are masked: they get probability 0, and an all -inf row is all zeros with zero gradient.
     """
     check_scores("softmax", x)
-    e, _ = shifted(x, axis)
-    np.exp(e, out=e)
-    e /= np.maximum(e.sum(axis=axis, keepdims=True), 1)  # the sum is at least e^0 = 1, or 0 where all are masked
-    return e
+    return along(kernels.softmax, x, axis)
 
 
-@differentiable(
-    # The last factor: a masked entry has no gradient.
-    lambda g, y, x, *, axis=-1: (g - np.exp(y) * g.sum(axis=axis, keepdims=True)) * (y > -np.inf),
-    cases=SCORES,
-)
 def log_softmax(x, axis=-1):
     """log(softmax(x)) along an axis without cancellation; -inf with zero gradient where x is -inf."""
     check_scores("log_softmax", x)
-    y, _ = shifted(x, axis)
-    y -= np.log(np.maximum(np.exp(y).sum(axis=axis, keepdims=True), 1))
-    return y
+    return along(kernels.log_softmax, x, axis)
 
 
 def logsumexp_rule(g, y, x, *, axis=-1, keepdims=False):

@@ -2,7 +2,8 @@
 
 import math
 
-from tinygrad_notes.fused.attention import blocked_attention, masked
+from tinygrad_notes.fused.attention import masked
+from tinygrad_notes.fused.kernels import blocked_attention
 
 import numpy as np
 

@@ -3,16 +3,28 @@
 `reduction` is "mean" over all elements (or targets), "sum", or "none". Definitions follow PyTorch.
 """
 
-from tinygrad_notes.functional.activations import shifted, softmax, softplus
-from tinygrad_notes.functional.define import differentiable
-from tinygrad_notes.functional.projections import one_hot
+from contextvars import ContextVar
+
+from tinygrad_notes.functional.activations import softplus
+from tinygrad_notes.fused import kernels
 
 import numpy as np
 
 
+divisors: ContextVar[list | None] = ContextVar("divisors", default=None)  # collects what each mean divides by, for data_parallel
+
+
+def noted(n):
+    """n, the number that a mean divides by."""
+    if (seen := divisors.get()) is not None:
+        seen.append(float(n))
+        return n or 1  # half a batch may have nothing to learn from
+    return n
+
+
 def reduce(name, losses, reduction):
     if reduction == "mean":
-        return losses.mean()
+        return losses.sum() / noted(losses.size)
     if reduction == "sum":
         return losses.sum()
     if reduction == "none":
@@ -23,14 +35,22 @@ def reduce(name, losses, reduction):
 # --- regression -----------------------------------------------------------------------------
 
 
-def difference(name, x, target):
+def check_same_shape(name, x, target):
     if x.shape != target.shape:  # (N, 1) - (N,) would be (N, N): a classical silent mistake
         raise ValueError(f"{name}: x {x.shape} and target {target.shape} differ in shape; reshape one, or broadcast it on purpose")
+
+
+def difference(name, x, target):
+    check_same_shape(name, x, target)
     return x - target
 
 
 def mse(x, target, reduction="mean"):
     """(x - target)^2."""
+    if reduction == "mean":
+        check_same_shape("mse", x, target)
+        noted(x.size)
+        return kernels.squared_error(x, target)
     return reduce("mse", np.square(difference("mse", x, target)), reduction)
 
 
@@ -55,7 +75,7 @@ def binary_cross_entropy_with_logits(x, target, weight=None, pos_weight=None, re
     x, target the same shape, targets in [0, 1]; weight (broadcast) scales each element's loss;
     pos_weight (broadcast, e.g. one per class) scales its first term.
     """
-    difference("binary_cross_entropy_with_logits", x, target)
+    check_same_shape("binary_cross_entropy_with_logits", x, target)
     # Two terms that are never negative: softplus(x) - x * target would cancel where the prediction is right and sure.
     losses = (target if pos_weight is None else pos_weight * target) * softplus(-x) + (1 - target) * softplus(x)
     return reduce("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
@@ -68,9 +88,9 @@ def kl_div(log_q, p, reduction="mean"):
     number of elements, as PyTorch does; "batchmean", by the length of the first axis, is the
     divergence of the mathematical definition.
     """
-    difference("kl_div", log_q, p)
+    check_same_shape("kl_div", log_q, p)
     losses = p * (np.log(np.where(p > 0, p, 1)) - log_q)
-    return losses.sum() / len(losses) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
+    return losses.sum() / noted(len(losses)) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
 
 
 # --- classification -----------------------------------------------------------------------------
@@ -112,33 +132,11 @@ def reduce_rows(name, losses, weights, reduction, shape):
     if reduction != "mean":
         return reduce(name, losses.reshape(shape), reduction)
     total = weights.sum()
-    if total == 0:
+    if total == 0 and divisors.get() is None:
         raise ValueError(
             f"{name}: all {weights.size} targets are ignored or weigh 0, so there is no mean; skip this batch, or use reduction='sum'"
         )
-    return losses.sum() / total
-
-
-def row_losses_rule(g, y, x, *, targets, counted, weights, smooth=None):
-    p = softmax(x)
-    gx = (p - one_hot(targets, x.shape[-1], x.dtype)) * (g * weights)[:, None]
-    if smooth is not None:
-        gx = gx + (p * smooth.sum() - smooth) * (g * counted)[:, None]
-    return gx
-
-
-ROWS = {"targets": np.array([0, 3, 3]), "counted": np.array([1.0, 0.0, 1.0]), "weights": np.array([0.5, 0.0, 2.0])}
-
-
-@differentiable(row_losses_rule, cases=[((3, 4), ROWS), ((3, 4), ROWS | {"smooth": np.array([0.1, 0.2, 0.0, 0.3])})])
-def row_losses(x, *, targets, counted, weights, smooth=None):
-    """weights * -log p[target] + counted * sum(smooth * -log p), p = softmax(x), for each row of x (n, C)."""
-    x, _ = shifted(x, -1)
-    total = np.log(np.exp(x).sum(axis=-1))
-    losses = weights * (total - x[np.arange(len(x)), targets])
-    if smooth is not None:
-        losses += counted * (total * smooth.sum() - x @ smooth)
-    return losses
+    return losses.sum() / noted(total)
 
 
 def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"):
@@ -155,7 +153,8 @@ def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=
     smooth = None
     if label_smoothing:
         smooth = np.full(C, label_smoothing / C, x.dtype) if weight is None else (weight * (label_smoothing / C)).astype(x.dtype)
-    losses = row_losses(x.reshape(-1, C), targets=t, counted=counted, weights=weights * (1 - label_smoothing), smooth=smooth)
+    spread = {} if smooth is None else {"counted": counted, "smooth": smooth}
+    losses = kernels.cross_entropy(x.reshape(-1, C), targets=t, weights=weights * (1 - label_smoothing), **spread)
     return reduce_rows("cross_entropy", losses, weights, reduction, targets.shape)
 
 

@@ -1,9 +1,10 @@
 """Normalisation: give activations mean 0 and size 1, then let the model scale and shift them.
 
-All but `rms_norm` are one function, `standardise`, over different axes.
+Those over one example at a time are kernels (fused/); `batch_norm` is an operation with its rule.
 """
 
 from tinygrad_notes.functional.define import differentiable
+from tinygrad_notes.fused import kernels
 from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
@@ -67,22 +68,7 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5):
     x (..., C); weight, bias (C,) or None. The same for every a > 0 and c: layer_norm(a x + c), as eps goes to 0.
     """
     check_affine("layer_norm", x, x.shape[-1], weight=weight, bias=bias)
-    return standardise(x, weight, bias, axes=(-1,), eps=eps)
-
-
-def rms_norm_rule(g, y, x, weight, *, eps):
-    r = 1 / np.sqrt(mean(x * x, -1) + eps)
-    gz = g if weight is None else g * weight
-    gx = r * (gz - x * (r * r * mean(gz * x, -1)))
-    return gx, None if weight is None else g * (x * r)
-
-
-@differentiable(rms_norm_rule, cases=[((3, 4), None, {"eps": 1e-6}), ((2, 3, 4), (4,), {"eps": 0.1})])
-def root_mean_square(x, weight, *, eps):
-    y = x * (1 / np.sqrt(mean(x * x, -1) + eps))
-    if weight is not None:
-        y *= weight
-    return y
+    return kernels.layer_norm(x, weight, bias, eps=eps)
 
 
 def rms_norm(x, weight=None, eps=1e-6):
@@ -91,7 +77,7 @@ def rms_norm(x, weight=None, eps=1e-6):
     x (..., C); weight (C,) or None.
     """
     check_affine("rms_norm", x, x.shape[-1], weight=weight)
-    return root_mean_square(x, weight, eps=eps)
+    return kernels.rms_norm(x, weight, eps=eps)
 
 
 def batch_norm(x, weight, bias, running_mean, running_var, *, train, momentum=0.1, eps=1e-5):
@@ -119,18 +105,15 @@ def batch_norm(x, weight, bias, running_mean, running_var, *, train, momentum=0.
     return standardise(x, weight, bias, axes=axes, eps=eps), new_mean, new_var
 
 
-def group_norm(x, groups, weight=None, bias=None, eps=1e-5):
+def group_norm(x, groups, weight=None, bias=None, eps=1e-5, *, silu=False):
     """Standardise each sample over groups of neighbouring channels and all positions (Wu and He, 2018).
 
     x (N, C, ...) with C a multiple of `groups`; weight, bias (C,) or None. groups=1 normalises a
-    sample as a whole, groups=C each channel by itself ("instance norm").
+    sample as a whole, groups=C each channel by itself ("instance norm"). silu: the SiLU of the result,
+    in the same kernel, as the blocks of a U-Net have it.
     """
     C = channels("group_norm", x)
     if C % groups:
         raise ValueError(f"group_norm: {C} channels do not divide into {groups} groups; x {x.shape}")
     check_affine("group_norm", x, C, weight=weight, bias=bias)
-    column = (groups, C // groups, 1)
-    weight = None if weight is None else weight.reshape(column)
-    bias = None if bias is None else bias.reshape(column)
-    y = standardise(x.reshape(len(x), *column[:2], -1), weight, bias, axes=(-2, -1), eps=eps)
-    return y.reshape(x.shape)
+    return kernels.group_norm(x, weight, bias, groups=groups, eps=eps, silu=silu)

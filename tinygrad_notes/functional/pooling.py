@@ -2,10 +2,31 @@
 
 import math
 
-from tinygrad_notes.functional.convolution import each_axis, fold, offsets, pad_space, places, unfold
+from tinygrad_notes.functional.convolution import each_axis
 from tinygrad_notes.functional.define import differentiable
+from tinygrad_notes.fused import windows as arrays
+from tinygrad_notes.fused.windows import offsets, pad_space, places
 
 import numpy as np
+
+GEOMETRY = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2)}
+
+
+def unfold_rule(g, y, x, *, kernel, stride, padding, dilation, fill=0.0):
+    return fold(g, space=x.shape[2:], stride=stride, padding=padding, dilation=dilation)
+
+
+def fold_rule(g, y, windows, *, space, stride, padding, dilation):
+    kernel = windows.shape[2 : 2 + len(space)]
+    return unfold(g, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+
+
+UNFOLDED = [
+    ((2, 3, 5, 6), {"kernel": (3, 2), **GEOMETRY}),
+    ((1, 2, 5), {"kernel": (2,), "stride": (1,), "padding": (0,), "dilation": (1,)}),
+]
+unfold = differentiable(unfold_rule, cases=UNFOLDED)(arrays.unfold)
+fold = differentiable(fold_rule, cases=[((2, 3, 3, 2, 3, 4), {"space": (5, 6), **GEOMETRY})])(arrays.fold)
 
 
 def windows_of(kernel):

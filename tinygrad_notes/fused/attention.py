@@ -16,14 +16,25 @@ block after block, and three running values per query suffice:
     dS = P * (dP - D)                              (backward)
     dq += dS k * scale;   dk += dS^T q * scale;   dbias += dS
 
+The sum l is one more column of o, the product of P with a column of ones beside v; in the same way a
+column beside q holds -L, and one beside dy holds -D, so that S - L and dP - D come out of their products.
+
+Where no score can be large, by |q k| <= |q| |k|, e^S cannot overflow: then m stays 0, and the running maximum
+and the rescale are left out ("calm").
+
 N batch and key heads together, R query heads that share a key head, T queries, S keys, hd and vd widths.
 Beside it stands `dense`, the same function in a few lines of NumPy.
 """
 
+import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from tinygrad_notes import threads
+from tinygrad_notes.fused.rows import sum_of_rows
 from tinygrad_notes.registry import fused
+from tinygrad_notes.threads import for_each
 from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
@@ -38,6 +49,12 @@ class Mask(NamedTuple):
     given: np.ndarray | None  # bool (N|1, R|1, T|1, S|1), True where a query may attend
     documents: tuple[np.ndarray, np.ndarray] | None  # ids (N|1, T) and (N|1, S): only within the same document
 
+    def hides(self, T: int, S: int) -> bool:
+        """Whether any of T queries may be kept from any of S keys."""
+        if self.given is not None or self.documents is not None or (self.causal and self.offset < S - 1):
+            return True
+        return self.window is not None and max(self.offset + T - 1, S - 1 - self.offset) >= self.window
+
     def keys(self, i: slice, S: int) -> tuple[int, int]:
         """The range of keys that some query of block i may see by its position: all others are never touched."""
         first, last = 0, S
@@ -50,19 +67,28 @@ class Mask(NamedTuple):
 
     def block(self, n: slice, i: slice, j: slice) -> np.ndarray | None:
         """The mask of one block, broadcastable to (n, R, i, j); None where everything may be seen."""
-        behind = self.offset + np.arange(i.start, i.stop)[:, None] - np.arange(j.start, j.stop)
-        nearest, farthest = behind[0, -1], behind[-1, 0]
-        may = None
-        if self.causal and nearest < 0:
-            may = behind >= 0
-        if self.window is not None and max(farthest, -nearest) >= self.window:
-            may = _both(may, np.abs(behind) < self.window)
+        may = by_position(i.stop - i.start, j.stop - j.start, self.offset + i.start - j.start, self.causal, self.window)
+        if self.given is None and self.documents is None:
+            return may
         if self.given is not None:
             may = _both(may, _cut(self.given, n, i, j))
         if self.documents is not None:
             q, k = self.documents
             may = _both(may, (_rows(q, n)[:, i, None] == _rows(k, n)[:, None, j])[:, None])
         return None if may is None or may.all() else may
+
+
+@lru_cache(maxsize=16)  # all blocks on the diagonal are alike
+def by_position(queries: int, keys: int, ahead: int, causal: bool, window: int | None) -> np.ndarray | None:
+    """Which keys of a block its queries may see by their places; the first query stands `ahead` places after the first key."""
+    behind = ahead + np.arange(queries)[:, None] - np.arange(keys)
+    may = np.ones(behind.shape, bool)
+    if causal:
+        may &= behind >= 0
+    if window is not None:
+        may &= np.abs(behind) < window
+    may.flags.writeable = False
+    return None if may.all() else may
 
 
 def _both(a, b):
@@ -82,9 +108,10 @@ def blocks(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def heads_at_once(R: int, rows: int, columns: int) -> int:
-    """So many heads that a block of scores (about a megabyte) stays in the cache."""
-    return max(1, 2**18 // max(1, R * rows * columns))
+def some(N: int, R: int, T: int, S: int, size: tuple[int, int], work: int) -> list[slice]:
+    """So many heads at once that a block of scores (about a megabyte) stays in the cache, and that two threads have something to do."""
+    most = max(1, 2**18 // max(1, R * min(T, size[0]) * min(S, size[1])))
+    return list(blocks(N, most if work < threads.LARGE else min(most, (N + 1) // 2)))
 
 
 def finite(k, v):
@@ -93,10 +120,30 @@ def finite(k, v):
     Behind a mask may stand anything, also NaN, and 0 * NaN would let it through. A query that may
     see such a row gets NaN scores instead (see `scores`).
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.vdot(k, k) + np.vdot(v, v)):  # a sum of squares is finite only if all are: one quick pass
+            return k, v, None
     good = np.isfinite(k).all(axis=-1) & np.isfinite(v).all(axis=-1)
     if good.all():
         return k, v, None
     return np.where(good[..., None], k, 0), np.where(good[..., None], v, 0), ~good[:, :, None]
+
+
+def calm(q, k, bias, scale):
+    """Whether no score, by Cauchy and Schwarz, can come near the range of exp, so that a maximum need not be subtracted."""
+    if bias is not None:
+        return False
+    with np.errstate(over="ignore"):
+        bound = abs(scale) * math.sqrt(sum_of_rows(q * q).max() * sum_of_rows(k * k).max())
+    return bound < 0.4 * math.log(np.finfo(q.dtype).max)  # 35 in float32: e^35 times any number of keys is no overflow
+
+
+def with_column(x, column):
+    """x (..., d) and one more column."""
+    wider = np.empty((*x.shape[:-1], x.shape[-1] + 1), x.dtype)
+    wider[..., :-1] = x
+    wider[..., -1:] = column
+    return wider
 
 
 def scores(q, k, bias, mask: Mask, bad, n, i, j):
@@ -116,58 +163,72 @@ def scores(q, k, bias, mask: Mask, bad, n, i, j):
 
 def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
     """q (N, R, T, hd), k (N, 1, S, hd), v (N, 1, S, vd), bias broadcastable to (N, R, T, S) or None -> y (N, R, T, vd), (y, L)."""
-    (N, R, T, _), S = q.shape, k.shape[2]
-    k, v, bad = finite(k, v)
-    y = np.zeros((N, R, T, v.shape[-1]), q.dtype)
+    (N, R, T, _), S, vd = q.shape, k.shape[2], v.shape[-1]
+    k, v, bad = finite(k, v) if mask.hides(T, S) else (k, v, None)
+    no_maximum = T > 1 and calm(q, k, bias, scale)  # for a single query the maximum costs less than the bound
+    v1 = with_column(v, 1)
+    far = np.finfo(q.dtype).max / 4  # as L of a row without keys: P = exp(S - L) is zero (infinity would meet zeros in a product)
+    y = np.empty((N, R, T, vd), q.dtype)
     L = np.empty((N, R, T, 1), q.dtype)
-    for n in blocks(N, heads_at_once(R, min(T, size[0]), min(S, size[1]))):
+
+    def some_heads(n):
         for i in blocks(T, size[0]):
             qi = q[n, :, i] * scale
-            m = np.full((*qi.shape[:-1], 1), -np.inf, q.dtype)
-            l, o = np.zeros_like(m), y[n, :, i]
+            m = np.full((*qi.shape[:-1], 1), 0 if no_maximum else -np.inf, q.dtype)
+            o = np.zeros((*qi.shape[:-1], vd + 1), q.dtype)  # the last column is l
             first, last = mask.keys(i, S)
             for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
                 s = scores(qi, k, bias, mask, bad, n, i, j)
                 if s is None:
                     continue
-                m_new = np.maximum(m, s.max(axis=-1, keepdims=True))
-                shift = np.where(m_new == -np.inf, 0, m_new)  # a row that has seen nothing yet stays zero, not NaN
-                p = np.exp(np.subtract(s, shift, out=s), out=s)
-                rescale = np.exp(m - shift)
-                l = rescale * l + p.sum(axis=-1, keepdims=True)
-                o *= rescale
-                o += np.matmul(p, v[n, :, j])
-                m = m_new
+                if not no_maximum:
+                    m_new = np.maximum(m, s.max(axis=-1, keepdims=True))
+                    shift = np.where(m_new == -np.inf, 0, m_new)  # a row that has seen nothing yet stays zero, not NaN
+                    s -= shift
+                    o *= np.exp(m - shift)
+                    m = m_new
+                p = np.exp(s, out=s)
+                o += np.matmul(p, v1[n, :, j])
+            l = o[..., -1:]
             seen = l != 0
-            np.divide(o, l, out=o, where=seen)
-            L[n, :, i] = np.where(seen, m, np.inf) + np.log(np.where(seen, l, 1))  # inf makes P zero for a row without keys
+            y[n, :, i] = o[..., :-1] / np.where(seen, l, 1)
+            L[n, :, i] = np.where(seen, m, far) + np.log(np.where(seen, l, 1))
+
+    work = y.size * S
+    for_each(some(N, R, T, S, size, work), some_heads, work)
     return y, (y, L)
 
 
 def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size: tuple[int, int]):
     (y, L), (N, R, T, _), S = saved, q.shape, k.shape[2]
-    k, v, bad = finite(k, v)
+    k, v, bad = finite(k, v) if mask.hides(T, S) else (k, v, None)
+    k1, v1 = with_column(k, 1), with_column(v, 1)
     dq, dk, dv = np.zeros(q.shape, q.dtype), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)
     dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
-    D = np.einsum("nrtd,nrtd->nrt", dy, y)[..., None]
-    for n in blocks(N, heads_at_once(R, min(T, size[0]), min(S, size[1]))):
+
+    def some_heads(n):
         for i in blocks(T, size[0]):
-            qi, dyi = q[n, :, i] * scale, dy[n, :, i]
+            D = sum_of_rows(dy[n, :, i] * y[n, :, i])
+            q1, dy1 = with_column(q[n, :, i] * scale, -L[n, :, i]), with_column(dy[n, :, i], -D)
+            qi, dyi = q1[..., :-1], dy1[..., :-1]
             first, last = mask.keys(i, S)
             for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
-                s = scores(qi, k, bias, mask, bad, n, i, j)
+                s = scores(q1, k1, bias, mask, bad, n, i, j)  # S - L
                 if s is None:
                     continue
-                p = np.exp(np.subtract(s, L[n, :, i], out=s), out=s)
+                p = np.exp(s, out=s)
                 dv[n, :, j] += np.matmul(np.swapaxes(p, -1, -2), dyi).sum(axis=1, keepdims=True)
-                ds = np.matmul(dyi, np.swapaxes(v[n, :, j], -1, -2))
-                ds -= D[n, :, i]
+                ds = np.matmul(dy1, np.swapaxes(v1[n, :, j], -1, -2))  # dP - D
                 ds *= p
                 dq[n, :, i] += np.matmul(ds, k[n, :, j])
                 dk[n, :, j] += np.matmul(np.swapaxes(ds, -1, -2), qi).sum(axis=1, keepdims=True)
                 if dbias is not None:
                     part = _cut(dbias, n, i, j)  # a view: summed over the axes along which the bias is repeated
                     part += ds.sum(axis=tuple(a for a in range(4) if part.shape[a] != ds.shape[a]), keepdims=True)
+
+    shared = dbias is not None and len(dbias) == 1  # heads that add into the same numbers cannot do so at the same time
+    work = 0 if shared else 2 * y.size * S
+    for_each(some(N, R, T, S, size, work), some_heads, work)
     dq *= scale
     return dq, dk, dv, dbias
 

@@ -1,0 +1,114 @@
+"""Kernels on two threads give the very same numbers; BLAS gets its threads back, whatever happens."""
+
+import threading
+
+import tinygrad_notes as tn
+from tinygrad_notes import functional as F
+from tinygrad_notes import threads
+
+import numpy as np
+import pytest
+
+threadpoolctl = pytest.importorskip("threadpoolctl", reason="without threadpoolctl everything runs on one thread")
+
+
+@pytest.fixture(autouse=True)
+def two_cores_and_no_job_too_small(monkeypatch):
+    monkeypatch.setattr(threads, "LARGE", 0)
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+
+def attention(rng, **options):
+    q, k, v = (tn.Tensor(rng.normal(size=(2, 3, 9, 4)).astype(np.float32)) for _ in range(3))
+    y = F.scaled_dot_product_attention(q, k, v, block=(4, 3), **options)
+    return [y.value, *tn.gradients(np.sum(y * y), [q, k, v])]
+
+
+def shared_bias(rng):
+    bias = tn.Tensor(rng.normal(size=(9, 9)).astype(np.float32))
+    q, k, v = (rng.normal(size=(2, 3, 9, 4)).astype(np.float32) for _ in range(3))
+    y = F.scaled_dot_product_attention(q, k, v, bias=bias, block=(4, 3))
+    return [y.value, tn.gradients(np.sum(y * y), bias)]
+
+
+def convolution(rng):
+    x, w = tn.Tensor(rng.normal(size=(7, 2, 6, 5))), tn.Tensor(rng.normal(size=(3, 2, 3, 3)))
+    y = F.conv2d(x, w, padding=1)
+    return [y.value, *tn.gradients(np.sum(y * y), [x, w])]
+
+
+JOBS = {
+    "attention": attention,
+    "causal attention": lambda rng: attention(rng, causal=True),
+    "a bias that all heads share": shared_bias,
+    "convolution": convolution,
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_two_threads_give_the_numbers_of_one(name, monkeypatch):
+    monkeypatch.setattr("tinygrad_notes.fused.convolution.ROOM", 100)
+    together = JOBS[name](np.random.default_rng(0))
+    monkeypatch.setattr(threads, "blas_pools", lambda: None)
+    for a, b in zip(together, JOBS[name](np.random.default_rng(0)), strict=True):
+        # The parts of a sum may have other sizes, in which BLAS adds in another order.
+        np.testing.assert_allclose(a, b, rtol=0, atol=64 * np.finfo(a.dtype).eps * np.max(np.abs(a)))
+
+
+def test_the_parts_are_shared_and_their_results_stand_in_order():
+    barrier = threading.Barrier(2, timeout=60)
+    who = []
+
+    def work(i):
+        if i < 2:
+            barrier.wait()  # passes only if two threads are here at once
+        who.append(threading.get_ident())
+        return i * i
+
+    assert threads.for_each(range(7), work, 1) == [i * i for i in range(7)]
+    assert len(set(who)) == 2
+
+
+def test_nothing_is_nested_and_a_second_caller_does_not_wait():
+    inner, outside = [], []
+
+    def nested(i):
+        me = threading.get_ident()
+        threads.for_each(range(3), lambda j: inner.append(threading.get_ident() == me), 1)
+        other = threading.Thread(target=lambda: outside.append(threads.for_each([1, 2], lambda j: j, 1)))
+        other.start()
+        other.join(60)
+
+    threads.for_each(range(2), nested, 1)
+    assert inner == [True] * 6
+    assert outside == [[1, 2]] * 2
+
+
+@pytest.mark.parametrize("bad", [0, 5])
+def test_an_error_comes_out_and_blas_has_its_threads_again(bad):
+    before = blas_threads()
+
+    def work(i):
+        if i == bad:
+            raise ZeroDivisionError("part of the work failed")
+
+    with pytest.raises(ZeroDivisionError, match="part of the work failed"):
+        threads.for_each(range(6), work, 1)
+    assert blas_threads() == before
+    assert threads.for_each(range(6), abs, 1) == list(range(6))
+
+
+def test_one_blas_thread_each():
+    seen = threads.for_each(range(4), lambda i: blas_threads(), 1)
+    assert all(n == 1 for counts in seen for n in counts)
+
+
+def test_small_jobs_and_single_parts_stay_where_they_are(monkeypatch):
+    monkeypatch.setattr(threads, "LARGE", 10)
+    me = threading.get_ident()
+    assert threads.for_each(range(3), lambda i: threading.get_ident(), 9) == [me] * 3
+    assert threads.for_each([1], lambda i: threading.get_ident(), 11) == [me]

@@ -1,0 +1,125 @@
+"""GELU (Hendrycks and Gimpel, 2016): x times the probability that a standard normal variable is below x.
+
+    exact:   y = x Phi(x)                                dx = dy (Phi(x) + x phi(x))
+    tanh:    y = x s,  s = (1 + tanh u) / 2 = sigmoid(2 u),  u = sqrt(2/pi) (x + 0.044715 x^3)
+             dx = dy s (1 + 2 x u' (1 - s))
+
+In float32 the exact form has its own Phi, because scipy's erfc takes ten times as long:
+
+    Phi(-a) = phi(a) t (c1 + c2 t + ... + c8 t^7),   t = 1 / (1 + 0.3 a),   a = |x| <= 13.5
+
+The c are a minimax fit of the ratio Phi(-a) / phi(a), with a relative error of 1.3e-7, one unit in the last place of float32:
+the tail keeps its digits. docs/verification.md has the error against mpmath. float64 takes scipy's erfc.
+"""
+
+import math
+
+from tinygrad_notes.fused.rows import chunks
+from tinygrad_notes.fused.silu import sigmoid_into
+from tinygrad_notes.registry import fused
+
+import numpy as np
+
+DENSITY = 1 / math.sqrt(2 * math.pi)
+MILLS = [0.299858891, 0.30279658, 0.249754165, 0.324531133, -0.13885173, 0.521896505, -0.396739061, 0.0900674940]
+
+
+def phi_into(out, x):
+    """The density e^(-x^2 / 2) / sqrt(2 pi), in place."""
+    np.multiply(x, x, out=out)
+    out *= -0.5
+    np.exp(out, out=out)
+    out *= DENSITY
+    return out
+
+
+def cumulative_into(out, x):
+    """Phi(x), in place."""
+    if x.dtype != np.float32:
+        from scipy.special import erfc  # scipy.special takes a while to load, and not every program needs it
+
+        np.multiply(x, -math.sqrt(0.5), out=out)
+        erfc(out, out=out)
+        out *= 0.5
+        return out
+    t = np.abs(x)
+    t *= 0.3
+    t += 1
+    np.reciprocal(t, out=t)
+    ratio = np.full_like(t, MILLS[-1])
+    for c in MILLS[-2::-1]:
+        ratio *= t
+        ratio += c
+    ratio *= t
+    phi_into(out, x)
+    out *= ratio  # Phi(-|x|)
+    np.subtract(x > 0, out, out=out)  # 1 - Phi(-x) or, where x <= 0, -Phi(x): no digit of a small tail is lost
+    return np.abs(out, out=out)
+
+
+def forward(x):
+    """y, Phi(x)"""
+    flat = x.reshape(-1)
+    y, cumulative = np.empty_like(flat), np.empty_like(flat)
+    for c in chunks(flat.size):
+        np.multiply(flat[c], cumulative_into(cumulative[c], flat[c]), out=y[c])
+    return y.reshape(x.shape), cumulative
+
+
+def backward(dy, cumulative, x, *, needs):
+    flat, dy = x.reshape(-1), dy.reshape(-1)
+    dx = np.empty_like(flat)
+    for c in chunks(flat.size):
+        slope = phi_into(dx[c], flat[c])
+        slope *= flat[c]
+        slope += cumulative[c]
+        slope *= dy[c]
+    return (dx.reshape(x.shape),)
+
+
+def reference(x):
+    """x * erfc(-x / sqrt(2)) / 2"""
+    from scipy.special import erfc
+
+    return x * (0.5 * erfc(x * -math.sqrt(0.5)))
+
+
+gelu = fused("gelu", forward, backward, reference, cases=[((3, 4),), ((),)])
+
+SLOPE, CUBIC = math.sqrt(2 / math.pi), 0.044715
+
+
+def tanh_forward(x):
+    """y, s"""
+    flat = x.reshape(-1)
+    y, s = np.empty_like(flat), np.empty_like(flat)
+    for c in chunks(flat.size):
+        twice_u = np.multiply(flat[c], flat[c], out=y[c])
+        twice_u *= 2 * SLOPE * CUBIC
+        twice_u += 2 * SLOPE
+        twice_u *= flat[c]
+        np.multiply(flat[c], sigmoid_into(s[c], twice_u), out=y[c])
+    return y.reshape(x.shape), s
+
+
+def tanh_backward(dy, s, x, *, needs):
+    flat, dy = x.reshape(-1), dy.reshape(-1)
+    dx = np.empty_like(flat)
+    for c in chunks(flat.size):
+        slope = np.multiply(flat[c], flat[c], out=dx[c])
+        slope *= 6 * SLOPE * CUBIC
+        slope += 2 * SLOPE  # 2 u'
+        slope *= flat[c]
+        slope *= 1 - s[c]
+        slope += 1
+        slope *= s[c]
+        slope *= dy[c]
+    return (dx.reshape(x.shape),)
+
+
+def tanh_reference(x):
+    """x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, as x * sigmoid(2 u): 1 + tanh u would cancel for negative u"""
+    return x / (1 + np.exp(-2 * SLOPE * (x + CUBIC * (x * x * x))))
+
+
+gelu_tanh = fused("gelu_tanh", tanh_forward, tanh_backward, tanh_reference, cases=[((3, 4),), ((),)])

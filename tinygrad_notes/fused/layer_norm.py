@@ -1,0 +1,66 @@
+"""Layer normalisation (Ba, Kiros and Hinton, 2016) over the last axis, of C channels.
+
+    z = (x - mean x) r,   r = 1 / sqrt(var x + eps)          y = w z + b
+
+    dz = w dy
+    dx = r (dz - mean dz - z mean(z dz))      mean and r move with x as well: what moves all of z, or along z, has no effect
+    dw = sum of z dy,   db = sum of dy        over all rows
+
+Every mean is a product with a vector: mean dz = dy @ w / C, and mean(z dz) = (z dy) @ w / C.
+"""
+
+from tinygrad_notes.fused.rows import as_rows, ones, sum_of_columns, sum_of_rows
+from tinygrad_notes.registry import fused
+
+import numpy as np
+
+
+def forward(x, weight, bias, *, eps):
+    """x (..., C); weight, bias (C,) or None -> y, (z, r)"""
+    rows, C = as_rows(x), x.shape[-1]
+    z = rows - sum_of_rows(rows) / C
+    y = z * z  # first for the variance, then the output
+    r = sum_of_rows(y) / C
+    r += eps
+    np.sqrt(r, out=r)
+    np.reciprocal(r, out=r)
+    z *= r
+    if weight is None:
+        y = z if bias is None else np.add(z, bias, out=y)
+    else:
+        np.multiply(z, weight, out=y)
+        if bias is not None:
+            y += bias
+    return y.reshape(x.shape), (z, r)
+
+
+def backward(dy, saved, x, weight, bias, *, needs, eps):
+    z, r = saved
+    dy, C = as_rows(dy), x.shape[-1]
+    w = ones(C, x.dtype) if weight is None else weight
+    dx = dweight = dbias = None
+    zdy = z * dy
+    if needs[1]:
+        dweight = sum_of_columns(zdy)
+    if needs[2]:
+        dbias = sum_of_columns(dy)
+    if needs[0]:
+        along_all, along_z = (np.matmul(v, w)[:, None] / C for v in (dy, zdy))
+        dx = dy * w
+        dx -= along_all
+        dx -= np.multiply(z, along_z, out=zdy)
+        dx *= r
+        dx = dx.reshape(x.shape)
+    return dx, dweight, dbias
+
+
+def reference(x, weight, bias, *, eps):
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis"""
+    centred = x - np.mean(x, axis=-1, keepdims=True)
+    y = centred / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+CASES = [((3, 4), None, None), ((3, 4), (4,), None), ((2, 3, 4), (4,), (4,)), ((4,), None, (4,))]
+layer_norm = fused("layer_norm", forward, backward, reference, cases=[(*case, {"eps": eps}) for case in CASES for eps in (1e-5, 0.1)])

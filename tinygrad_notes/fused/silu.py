@@ -1,0 +1,87 @@
+"""SiLU, x s with s = sigmoid(x) (Elfwing et al., 2017), and SwiGLU, which lets it gate (Shazeer, 2020).
+
+    y = x s              dx = dy (s + x s (1 - s)) = dy s (1 + x (1 - s))
+    (a, b) -> a b s      da = dy b s,   db = dy a s (1 + b (1 - s)),   s = sigmoid(b)
+
+Worked on in pieces that stay in the cache, in place.
+"""
+
+from tinygrad_notes.fused.rows import as_rows, chunks, chunks_of_rows
+from tinygrad_notes.registry import fused
+
+import numpy as np
+
+
+def sigmoid_into(s, x):
+    """s = 1 / (1 + e^-x), in place, to full relative precision."""
+    with np.errstate(over="ignore"):  # e^-x = inf gives the right limit, 0
+        np.negative(x, out=s)
+        np.exp(s, out=s)
+        s += 1
+        return np.reciprocal(s, out=s)
+
+
+def silu_backward(dy, s, x):
+    """dy s (1 + x (1 - s))"""
+    dx = 1 - s
+    dx *= x
+    dx += 1
+    dx *= s
+    dx *= dy
+    return dx
+
+
+def forward(x):
+    flat = x.reshape(-1)
+    y, s = np.empty_like(flat), np.empty_like(flat)
+    for c in chunks(flat.size):
+        np.multiply(flat[c], sigmoid_into(s[c], flat[c]), out=y[c])
+    return y.reshape(x.shape), s
+
+
+def backward(dy, s, x, *, needs):
+    flat, dy = x.reshape(-1), dy.reshape(-1)
+    dx = np.empty_like(flat)
+    for c in chunks(flat.size):
+        dx[c] = silu_backward(dy[c], s[c], flat[c])
+    return (dx.reshape(x.shape),)
+
+
+def reference(x):
+    """x / (1 + e^-x)"""
+    return x * (1 / (1 + np.exp(-x)))
+
+
+silu = fused("silu", forward, backward, reference, cases=[((3, 4),), ((),)])
+
+
+def gated_forward(x):
+    """x (..., 2F) = (a, b) -> y (..., F), s (n, F)"""
+    rows, F = as_rows(x), x.shape[-1] // 2
+    y, s = np.empty((len(rows), F), x.dtype), np.empty((len(rows), F), x.dtype)
+    for n in chunks_of_rows(len(rows), F):
+        a, b = rows[n, :F], rows[n, F:]
+        np.multiply(b, sigmoid_into(s[n], b), out=y[n])
+        y[n] *= a
+    return y.reshape(*x.shape[:-1], F), s
+
+
+def gated_backward(dy, s, x, *, needs):
+    rows, dy, F = as_rows(x), as_rows(dy), x.shape[-1] // 2
+    dx = np.empty_like(rows)
+    for n in chunks_of_rows(len(rows), F):
+        a, b = rows[n, :F], rows[n, F:]
+        da, db = dx[n, :F], dx[n, F:]
+        np.multiply(dy[n], s[n], out=da)
+        da *= b
+        np.multiply(silu_backward(dy[n], s[n], b), a, out=db)
+    return (dx.reshape(x.shape),)
+
+
+def gated_reference(x):
+    """a * b / (1 + e^-b), a and b the halves of the last axis"""
+    a, b = np.split(x, 2, axis=-1)
+    return a * reference(b)
+
+
+swiglu = fused("swiglu", gated_forward, gated_backward, gated_reference, cases=[((3, 4),), ((2, 3, 2),), ((6,),)])

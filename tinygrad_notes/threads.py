@@ -1,0 +1,84 @@
+"""Work on several threads at once, each with one BLAS thread: NumPy leaves the interpreter to others while it computes.
+
+Two threads that each run whole pieces of a job keep two cores busier than one thread whose matrix products use
+both, because all that is not a product then has two cores as well. BLAS has to be told, by threadpoolctl (the extra
+"fast"); without it, and inside a piece that has a thread already, everything runs one after the other.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from functools import cache
+from typing import Any
+
+LARGE = 2**25  # multiply-adds: below some 0.3 ms of work, waking a thread costs more than it brings
+
+_one_at_a_time = threading.Lock()  # the number of BLAS threads belongs to the process
+_inside: ContextVar[bool] = ContextVar("inside", default=False)
+
+
+@cache
+def blas_pools() -> Any:
+    """threadpoolctl's view of the BLAS libraries that are loaded; None without it."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()
+
+
+@cache
+def _worker() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "tinygrad_notes")
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _one_blas_thread():
+    """Yields whether there is a second thread to be had, with BLAS held to one if so."""
+    pools = None if _inside.get() or cores() < 2 else blas_pools()
+    if pools is None or not _one_at_a_time.acquire(blocking=False):
+        yield False
+        return
+    token = _inside.set(True)
+    try:
+        with pools.limit(limits=1, user_api="blas"):
+            yield True
+    finally:
+        _inside.reset(token)
+        _one_at_a_time.release()
+
+
+def both(first: Callable, second: Callable) -> tuple[Any, Any]:
+    """(first(), second()), at the same time where that is possible. The second sees a copy of the caller's context."""
+    with _one_blas_thread() as two:
+        if not two:
+            return first(), second()
+        pending = _worker().submit(copy_context().run, second)
+        try:
+            mine = first()
+        finally:
+            pending.exception()  # wait for it, whatever happened here
+        return mine, pending.result()
+
+
+def for_each(parts: Sequence, work: Callable, size: int) -> list:
+    """[work(part) for part in parts], on two threads where `size`, the multiply-adds of all of them, is large."""
+    parts = list(parts)
+    if len(parts) < 2 or size < LARGE:
+        return [work(part) for part in parts]
+    results: list = [None] * len(parts)
+    queue = iter(range(len(parts)))  # whoever is free takes the next one; next() is atomic
+
+    def take() -> None:
+        for i in queue:
+            results[i] = work(parts[i])
+
+    both(take, take)
+    return results
