@@ -1,6 +1,6 @@
 """LoRA: a trained model learns a new task by one hundredth of its weights.
 
-RUNNING TIME: 100 seconds (--quick: 10 seconds)
+RUNNING TIME: 90 seconds (--quick: 5 seconds)
 
 You will see a small GPT that sorts digits learn to sort them the other way round: once with all of its
 weights, and once with two thin matrices beside each query and value map, 1.4 % as many numbers. You will
