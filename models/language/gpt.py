@@ -39,8 +39,8 @@ class Config:
     heads: int = 12
     width: int = 768
     hidden: int | None = None  # F, of the MLP; None: 4 C
-    eps: float = 1e-5  # of the layer norms
     dropout: float = 0.0  # on embeddings, attention and MLP outputs; off where no rng is passed
+    eps: float = 1e-5  # of the layer norms
     dtype: type = np.float32
 
     def __post_init__(self):
@@ -78,32 +78,32 @@ class Config:
         for key, known in SUPPORTED.items():
             if published.get(key, None if key == "model_type" else known[0]) not in known:
                 raise ValueError(
-                    f"Config.from_published: {key} is {published.get(key)!r}, expected {' or '.join(map(repr, known))}, what this GPT-2 does; use another model"
+                    f"Config.from_published: {key} is {published.get(key)!r}, expected {' or '.join(map(repr, known))}: this is GPT-2 as published"
                 )
-        found = {key: published[key] for key in NAMES if published.get(key) is not None}
+        found = {key: published[key] for key in SIZES if published.get(key) is not None}
         for key, value in found.items():
             kinds, least = ((int, float), 0) if key in ("layer_norm_epsilon", "resid_pdrop") else ((int,), 1)
             if type(value) not in kinds or value < least:
                 raise ValueError(
                     f"Config.from_published: {key} is {value!r}, expected a number of at least {least}; use the file as published"
                 )
-        return Config(**{"dropout": 0.1} | {NAMES[key]: value for key, value in found.items()})
+        return Config(**{"dropout": 0.1} | {SIZES[key]: value for key, value in found.items()})
 
     def to_published(self) -> dict:
         """The inverse: the content of config.json."""
-        known = {key: values[0] for key, values in SUPPORTED.items()} | {key: getattr(self, ours) for key, ours in NAMES.items()}
+        known = {key: values[0] for key, values in SUPPORTED.items()} | {key: getattr(self, ours) for key, ours in SIZES.items()}
         return {"architectures": ["GPT2LMHeadModel"], "embd_pdrop": self.dropout, "attn_pdrop": 0.0, **known}
 
 
-NAMES = {  # of config.json, and here
+SIZES = {  # of config.json, and here
     "vocab_size": "vocabulary",
     "n_positions": "context",
     "n_layer": "layers",
     "n_head": "heads",
     "n_embd": "width",
     "n_inner": "hidden",
-    "layer_norm_epsilon": "eps",
     "resid_pdrop": "dropout",
+    "layer_norm_epsilon": "eps",
 }
 SUPPORTED = {  # the values that this model can follow; the first is the default
     "model_type": ("gpt2",),
