@@ -183,6 +183,7 @@ def test_any_linear_of_any_model():
     rng = np.random.default_rng(0)
     model, x = Twins(rng), rng.normal(size=(2, 3, 8))
     assert list(lora.adapter(model, lora.Config.tiny(), rng)) == ["attn.q_proj", "attn.v_proj"]
+    assert not any("_hidden" in path for path in lora.adapter(model, lora.Config.tiny(targets=("*",)), rng))  # not state: see tree
     adapter = trained(model, targets=("attn.out_proj", "steps.*"))
     assert list(adapter) == ["attn.out_proj", "steps.0", "steps.1.up"]
     adapted, merged = lora.attach(model, adapter), lora.merge(model, adapter)
