@@ -9,7 +9,7 @@ WORKERS ?= 2
 QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke nightly mutants parity tables figures lint format clean
+.PHONY: help demo test smoke nightly mutants parity bench tables figures lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,8 +29,11 @@ nightly: $(VENV)/installed-test ## the whole suite with ten times more drawn exa
 mutants: $(VENV)/installed-test ## break the code in some 12,000 ways, one at a time, and see that a test fails (some minutes)
 	$(RUN) -m tests.mutation
 
-parity: $(VENV)/installed-parity ## install PyTorch into .venv and compare with it
+parity: $(VENV)/installed-parity ## install PyTorch, JAX, transformers and diffusers into .venv and compare with them
 	$(RUN) -m pytest tests/parity
+
+bench: $(VENV)/installed-bench ## install the peers into .venv and measure against them; writes docs/performance.md (some minutes, in quiet)
+	$(RUN) -m benchmarks $(if $(QUICK),--quick)
 
 tables: $(VENV)/installed-test ## write docs/ops.md and docs/limits.md anew
 	$(RUN) -m tests.tables
@@ -61,6 +64,7 @@ $(VENV)/created:
 
 $(VENV)/installed-test: EXTRAS := test,walkthroughs,fast
 $(VENV)/installed-parity: EXTRAS := test,walkthroughs,fast,parity
+$(VENV)/installed-bench: EXTRAS := bench
 $(VENV)/installed-dev: EXTRAS := dev
 $(VENV)/installed-%: $(VENV)/created pyproject.toml
 	@echo "installing tinygrad_notes[$(EXTRAS)] into $(VENV)"

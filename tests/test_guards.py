@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import tinygrad_notes as tn
 from models.language import gpt
-from tinygrad_notes import check, core, optim
+from tinygrad_notes import check, core, optim, threads
 from tinygrad_notes import functional as F
 from tinygrad_notes.core import Node
 from tinygrad_notes.tensor import Tensor
@@ -69,11 +69,11 @@ def peak(work: Callable[[], object]) -> int:
 # --- counts --------------------------------------------------------------------------------------
 
 # One training step of two layers. Per layer: 2 norms, 4 linear maps, attention and its reshaping, gelu, 2 residual sums.
-OPS = {"rows": 2, "standardise": 5, "linear": 8, "blocked_attention": 2, "gelu_tanh": 2, "np.add": 5, "np.matmul": 1, "row_losses": 1}
-OPS |= {"np.reshape": 13, "np.transpose": 5, "getitem": 6, "np.sum": 1, "np.divide": 1}
+OPS = {"embedding": 2, "layer_norm": 5, "linear": 9, "blocked_attention": 2, "gelu_tanh": 2, "np.add": 5, "cross_entropy": 1}
+OPS |= {"np.reshape": 13, "np.transpose": 4, "getitem": 6, "np.sum": 1, "np.divide": 1}
 # Each op gives a gradient to each of its inputs that is a Tensor; getitem adds into a buffer, without a rule's array.
-RULES = {"rows": 2, "standardise": 15, "linear": 24, "blocked_attention": 6, "gelu_tanh": 2, "np.add": 10, "np.matmul": 2, "row_losses": 1}
-RULES |= {"np.reshape": 13, "np.transpose": 5, "np.sum": 1, "np.divide": 1}
+RULES = {"embedding": 2, "layer_norm": 15, "linear": 26, "blocked_attention": 6, "gelu_tanh": 2, "np.add": 10, "cross_entropy": 1}
+RULES |= {"np.reshape": 13, "np.transpose": 4, "np.sum": 1, "np.divide": 1}
 
 
 def test_ops_of_one_training_step():
@@ -144,7 +144,7 @@ def test_a_residual_stack_is_linear(monkeypatch):
 
 
 LARGER = gpt.Config(65, context=64, layers=2, heads=2, width=64)  # the bytes of its arrays outweigh those of Python's objects
-PEAK, GRAPH = 2_077_000, 1_260_000  # bytes
+PEAK, GRAPH = 1_815_000, 1_527_000  # bytes
 
 
 def test_peak_of_a_training_step():
@@ -178,7 +178,8 @@ def attention(T):
     return peak(work)
 
 
-def test_blocked_attention_is_linear_in_the_length():
+def test_blocked_attention_is_linear_in_the_length(monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: 1)  # what two threads have in use at once depends on their pace
     one, two, four = attention(1024), attention(2048), attention(4096)
     assert four - two == pytest.approx(2 * (two - one), rel=0.03)
     # Arrays of 2 heads, 16 wide, float32, are 128 bytes per position: y, y dy, dy again, dq, dk, dv and one for a moment; L and D, 8 bytes.

@@ -87,7 +87,7 @@ def test_losses_that_couple_the_batch_are_refused(name):
         "batch norm": lambda a: np.mean(norm(a @ x, train=True) ** 4),
         "sum": lambda a: np.sum((a @ x) ** 2),
     }
-    with pytest.raises(ValueError, match="its halves give .*: it couples the examples"):
+    with pytest.raises(ValueError, match=r"its halves give .*: it couples the examples"):
         data_parallel(losses[name], x)(features)
 
 
@@ -144,6 +144,10 @@ def test_blas_has_one_thread_in_each_half_and_its_own_again_afterwards():
 
 
 def test_without_threadpoolctl_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setattr(threads, "blas_pools", lambda: None)
-    with pytest.raises(ImportError, match=r'data_parallel needs threadpoolctl: pip install "tinygrad_notes\[fast\]"'):
+    monkeypatch.setitem(__import__("sys").modules, "threadpoolctl", None)
+    threads.blas_pools.cache_clear()
+    with pytest.raises(ImportError, match=r'threadpoolctl is missing: pip install "tinygrad_notes\[fast\]"'):
         data_parallel(lambda a: a, tn.Tensor(1.0))
+    assert threads.both(lambda: 1, lambda: 2) == (1, 2)  # what can do without, does
+    monkeypatch.undo()
+    threads.blas_pools.cache_clear()

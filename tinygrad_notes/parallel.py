@@ -31,8 +31,8 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
     (contrastive losses, batch normalisation) cannot be cut. That call also runs the loss of the whole batch, without rng.
     Needs threadpoolctl, which keeps BLAS to one thread for each half.
     """
-    if threads.blas_pools() is None:
-        raise ImportError('data_parallel needs threadpoolctl: pip install "tinygrad_notes[fast]"')
+    if isinstance(reason := threads.blas_pools(), str):
+        raise ImportError(f"data_parallel needs one BLAS thread for each half; {reason}")
     checked = False
 
     def half(arrays, kwargs):
@@ -48,7 +48,9 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
         n = _examples(batch)
         cut = (n + 1) // 2
         parts = [tuple(a[:cut] for a in batch), tuple(a[cut:] for a in batch)] if n > 1 else [batch]
-        noise = [{}] * len(parts) if rng is None else [{"rng": np.random.default_rng(seed)} for seed in rng.integers(2**63, size=len(parts))]
+        noise = (
+            [{}] * len(parts) if rng is None else [{"rng": np.random.default_rng(seed)} for seed in rng.integers(2**63, size=len(parts))]
+        )
         if n == 1:
             value, _ = half(batch, noise[0])
             return value.item(), gradients(value, params, unused=unused)
@@ -79,8 +81,8 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
 
 
 def _examples(batch: tuple) -> int:
-    lengths = {len(a) if np.ndim(a) else None for a in batch}
-    if len(lengths) != 1 or lengths <= {None, 0}:
+    lengths = {len(a) if np.ndim(a) else 0 for a in batch}
+    if len(lengths) != 1 or lengths == {0}:
         raise ValueError(
             f"data_parallel: the batch is {', '.join(describe(a) for a in batch) or 'empty'}; expected arrays with one common first axis, the examples"
         )

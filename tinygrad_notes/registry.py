@@ -150,7 +150,15 @@ def record(op: Op, values: Sequence, parents: Sequence, tensors: int, y: Any, pa
     save, keep_y = op.plans.get(tensors) or op.plan(tensors)
     if type(y) is not np.ndarray:
         if isinstance(y, SEQUENCES):
-            node = make_node(op, parents, save(values, parents), y if keep_y else None, params, [np.shape(v) for v in y], [np.asarray(v).dtype for v in y])
+            node = make_node(
+                op,
+                parents,
+                save(values, parents),
+                y if keep_y else None,
+                params,
+                [np.shape(v) for v in y],
+                [np.asarray(v).dtype for v in y],
+            )
             if core.observer is not None:
                 core.observer.forward(node, values, y)
             return outputs(node, y)

@@ -22,11 +22,11 @@ _inside: ContextVar[bool] = ContextVar("inside", default=False)
 
 @cache
 def blas_pools() -> Any:
-    """threadpoolctl's view of the BLAS libraries that are loaded; None without it."""
+    """threadpoolctl's view of the BLAS libraries that are loaded; without it, a sentence that says how to get it."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
-        return None
+        return 'threadpoolctl is missing: pip install "tinygrad_notes[fast]"'
     return ThreadpoolController()
 
 
@@ -42,8 +42,8 @@ def cores() -> int:
 @contextmanager
 def _one_blas_thread():
     """Yields whether there is a second thread to be had, with BLAS held to one if so."""
-    pools = None if _inside.get() or cores() < 2 else blas_pools()
-    if pools is None or not _one_at_a_time.acquire(blocking=False):
+    pools = "not wanted" if _inside.get() or cores() < 2 else blas_pools()
+    if isinstance(pools, str) or not _one_at_a_time.acquire(blocking=False):
         yield False
         return
     token = _inside.set(True)

@@ -16,7 +16,6 @@ import copy
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -136,7 +135,7 @@ def is_owned(array: np.ndarray) -> bool:
     return _flat_buffers.get(id(array.base)) is not None
 
 
-class uninterrupted:  # noqa: N801  (used as a verb; a generator would take twice as long)
+class uninterrupted:
     """Ctrl-C waits until the block ends, so that what is written in place is written wholly or not at all.
 
     Only the main thread receives Ctrl-C in Python, so in other threads there is nothing to do.

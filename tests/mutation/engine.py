@@ -20,7 +20,6 @@ from tinygrad_notes.optim import averages, optimizer, rules, schedules
 from tinygrad_notes.registry import Fused, Op
 from tinygrad_notes.saving import arrays, checkpoints
 
-unwrapped_uninterrupted = tree.uninterrupted.__wrapped__
 
 ENGINE = [
     (core.unbroadcast, "skip the broadcast sum", "np.sum(g, axis=(*range(extra), *repeated))", "g[(0,) * extra][tuple(slice(0, 1) if i + extra in repeated else slice(None) for i in range(len(shape)))]"),
@@ -290,8 +289,8 @@ OPTIMIZERS = [
     (schedules.one_cycle, "a step late", "rise * steps - 1", "rise * steps"),
     (schedules._progress, "on and on", "min(1.0, (step - first) / (last - first))", "(step - first) / (last - first)"),
     (schedules._half_cosine, "a whole cosine", "math.pi * progress", "2 * math.pi * progress"),
-    (unwrapped_uninterrupted, "Ctrl-C is forgotten", "if pending:", "if False:"),
-    (unwrapped_uninterrupted, "the handler stays", "signal.signal(signal.SIGINT, previous)", "pass"),
+    (tree.uninterrupted.__exit__, "Ctrl-C is forgotten", "if self.pending:", "if False:"),
+    (tree.uninterrupted.__exit__, "the handler stays", "signal.signal(signal.SIGINT, self.previous)", "pass"),
 ]  # fmt: skip
 
 SAVING = [

@@ -17,6 +17,7 @@ def every_layer():
         (nn.LayerNorm(4), (2, 3, 4), {}),
         (nn.RMSNorm(4), (2, 3, 4), {}),
         (nn.GroupNorm(2, 4), (2, 4, 3), {}),
+        (nn.GroupNorm(2, 4, silu=True), (2, 4, 3), {}),
         (nn.BatchNorm1d(4), (3, 4), {"train": True}),
         (nn.BatchNorm2d(4), (3, 4, 2, 2), {"train": False}),
         (nn.Conv1d(4, 6, 3, rng=rng), (2, 4, 7), {}),

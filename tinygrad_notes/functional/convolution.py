@@ -5,6 +5,7 @@ Along one axis it is the convolution of an image one pixel high. See fused/convo
 
 from tinygrad_notes.fused.convolution import Geometry, convolution, transposed_convolution
 
+
 def each_axis(name, label, value, axes, least):
     """A number, or one for each space axis, as a tuple."""
     values = (value,) * axes if isinstance(value, int) else tuple(value)
@@ -90,9 +91,7 @@ def conv_transpose2d(x, w, bias=None, *, stride=1, padding=0, output_padding=0, 
         raise ValueError(
             f"{name}: output_padding={output_padding!r} must be smaller than the stride or the dilation; stride={stride!r}, dilation={dilation!r}"
         )
-    space = tuple(
-        (n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in zip(x.shape[2:], w.shape[2:], *geometry, extra)
-    )
+    space = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in zip(x.shape[2:], w.shape[2:], *geometry, extra))
     if min(space) < 1:
         raise ValueError(f"{name}: the output would be {space}; x {x.shape}, w {w.shape}, padding={padding!r} takes away too much")
     return transposed_convolution(x, w, bias, space=space, geometry=geometry, groups=groups)

@@ -10,7 +10,6 @@ from tinygrad_notes.fused import kernels
 
 import numpy as np
 
-
 divisors: ContextVar[list | None] = ContextVar("divisors", default=None)  # collects what each mean divides by, for data_parallel
 
 

@@ -67,7 +67,10 @@ class Mask(NamedTuple):
 
     def block(self, n: slice, i: slice, j: slice) -> np.ndarray | None:
         """The mask of one block, broadcastable to (n, R, i, j); None where everything may be seen."""
-        may = by_position(i.stop - i.start, j.stop - j.start, self.offset + i.start - j.start, self.causal, self.window)
+        nearest, farthest = self.offset + i.start - (j.stop - 1), self.offset + i.stop - 1 - j.start  # places behind the query
+        may = None
+        if (self.causal and nearest < 0) or (self.window is not None and max(farthest, -nearest) >= self.window):
+            may = by_position(i.stop - i.start, j.stop - j.start, self.offset + i.start - j.start, self.causal, self.window)
         if self.given is None and self.documents is None:
             return may
         if self.given is not None:
@@ -79,7 +82,7 @@ class Mask(NamedTuple):
 
 
 @lru_cache(maxsize=16)  # all blocks on the diagonal are alike
-def by_position(queries: int, keys: int, ahead: int, causal: bool, window: int | None) -> np.ndarray | None:
+def by_position(queries: int, keys: int, ahead: int, causal: bool, window: int | None) -> np.ndarray:
     """Which keys of a block its queries may see by their places; the first query stands `ahead` places after the first key."""
     behind = ahead + np.arange(queries)[:, None] - np.arange(keys)
     may = np.ones(behind.shape, bool)
@@ -88,7 +91,7 @@ def by_position(queries: int, keys: int, ahead: int, causal: bool, window: int |
     if window is not None:
         may &= np.abs(behind) < window
     may.flags.writeable = False
-    return None if may.all() else may
+    return may
 
 
 def _both(a, b):
@@ -146,6 +149,11 @@ def with_column(x, column):
     return wider
 
 
+def over_queries(x):
+    """The sum over the R query heads that share a key head."""
+    return x if x.shape[1] == 1 else x.sum(axis=1, keepdims=True)
+
+
 def scores(q, k, bias, mask: Mask, bad, n, i, j):
     """S of one block, (n, R, i, j), masked entries -inf; None where nothing may be seen. q is scaled already."""
     may = mask.block(n, i, j)
@@ -190,9 +198,10 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
                 p = np.exp(s, out=s)
                 o += np.matmul(p, v1[n, :, j])
             l = o[..., -1:]
-            seen = l != 0
-            y[n, :, i] = o[..., :-1] / np.where(seen, l, 1)
-            L[n, :, i] = np.where(seen, m, far) + np.log(np.where(seen, l, 1))
+            if not l.all():  # rows without keys: zeros
+                m, l = np.where(l == 0, far, m), np.where(l == 0, 1, l)
+            np.divide(o[..., :-1], l, out=y[n, :, i])
+            np.add(m, np.log(l), out=L[n, :, i])
 
     work = y.size * S
     for_each(some(N, R, T, S, size, work), some_heads, work)
@@ -217,11 +226,11 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
                 if s is None:
                     continue
                 p = np.exp(s, out=s)
-                dv[n, :, j] += np.matmul(np.swapaxes(p, -1, -2), dyi).sum(axis=1, keepdims=True)
+                dv[n, :, j] += over_queries(np.matmul(np.swapaxes(p, -1, -2), dyi))
                 ds = np.matmul(dy1, np.swapaxes(v1[n, :, j], -1, -2))  # dP - D
                 ds *= p
                 dq[n, :, i] += np.matmul(ds, k[n, :, j])
-                dk[n, :, j] += np.matmul(np.swapaxes(ds, -1, -2), qi).sum(axis=1, keepdims=True)
+                dk[n, :, j] += over_queries(np.matmul(np.swapaxes(ds, -1, -2), qi))
                 if dbias is not None:
                     part = _cut(dbias, n, i, j)  # a view: summed over the axes along which the bias is repeated
                     part += ds.sum(axis=tuple(a for a in range(4) if part.shape[a] != ds.shape[a]), keepdims=True)

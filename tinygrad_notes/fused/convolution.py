@@ -19,7 +19,7 @@ are cut off.
 """
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinygrad_notes.fused.rows import chunks
 from tinygrad_notes.fused.windows import fold, places, unfold
@@ -142,7 +142,7 @@ def correlate_rows(x, y, kernel, padding, dilation, groups):
         # BLAS is half as fast again with the longer side first.
         return np.stack([np.matmul(shifted, turned).sum(axis=0) for shifted in rows.of(part)])
 
-    w = sum(for_each(rows.parts, of, rows.work * O // groups))
+    w: Any = sum(for_each(rows.parts, of, rows.work * O // groups))
     return w.reshape(KH, groups, KW, C, O // groups).transpose(1, 4, 3, 0, 2).reshape(O, C, KH, KW)
 
 
@@ -207,7 +207,12 @@ convolution = fused(
         ((2, 2, 4, 3), (3, 2, 3, 3), (3,), {"geometry": PLAIN, "groups": 1}),
         ((1, 4, 5, 6), (6, 2, 3, 2), None, {"geometry": ODD, "groups": 2}),
         ((2, 4, 4, 5), (4, 2, 2, 3), (4,), {"geometry": ODD._replace(stride=(1, 1)), "groups": 2}),
-        ((2, 1, 2, 3), (2, 1, 2, 1), None, {"geometry": PLAIN._replace(padding=(2, 2)), "groups": 1}),  # more padding than the kernel reaches
+        (
+            (2, 1, 2, 3),
+            (2, 1, 2, 1),
+            None,
+            {"geometry": PLAIN._replace(padding=(2, 2)), "groups": 1},
+        ),  # more padding than the kernel reaches
         ((2, 3, 2, 2), (2, 3, 1, 1), None, {"geometry": PLAIN._replace(padding=(0, 0)), "groups": 1}),
     ],
 )
@@ -238,7 +243,7 @@ def transposed_reference(x, w, bias, *, space, geometry, groups):
     (N, C, H, W), (_, O, KH, KW) = x.shape, w.shape
     painted = np.einsum("ngchw,gcoij->ngoijhw", x.reshape(N, groups, C // groups, H, W), w.reshape(groups, C // groups, O, KH, KW))
     painted = painted.reshape(N, groups * O, KH, KW, H, W)
-    y = 0
+    y: Any = 0
     for i in range(KH):
         for j in range(KW):
             rows, columns = np.zeros((space[0] + 2 * ph, H), w.dtype), np.zeros((W, space[1] + 2 * pw), w.dtype)

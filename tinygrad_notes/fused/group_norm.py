@@ -21,23 +21,23 @@ import numpy as np
 
 
 def forward(x, weight, bias, *, groups, eps, silu):
-    """x (N, C, *space); weight, bias (C,) or None -> y, (z, r, s), each row of z one group, s None without silu"""
+    """x (N, C, *space); weight, bias (C,) or None -> y, (mean, r, s): one mean and r for each group, s (N, C, positions) or None without silu"""
     N, C, positions = x.shape[0], x.shape[1], prod(x.shape[2:])
     M = C // groups * positions
     rows = x.reshape(N * groups, M)
-    z = rows - sum_of_rows(rows) / M
-    y = z * z  # first for the variance, then the output
-    r = sum_of_rows(y) / M
+    mean = sum_of_rows(rows) / M
+    z = rows - mean
+    r = sum_of_rows(z * z) / M
     r += eps
     np.sqrt(r, out=r)
     np.reciprocal(r, out=r)
     z *= r
-    a = affine(z.reshape(N, C, positions), weight, bias, out=y.reshape(N, C, positions))
+    a = affine(z.reshape(N, C, positions), weight, bias, out=z.reshape(N, C, positions))
     s = None
     if silu:
         s = sigmoid_into(np.empty_like(a), a)
         a *= s
-    return a.reshape(x.shape), (z, r, s)
+    return a.reshape(x.shape), (mean, r, s)
 
 
 def affine(z, weight, bias, out):
@@ -49,8 +49,11 @@ def affine(z, weight, bias, out):
 
 
 def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
-    (z, r, s), (N, C), positions = saved, x.shape[:2], prod(x.shape[2:])
-    M, by_channel = z.shape[1], z.reshape(N, C, positions)
+    (mean, r, s), (N, C), positions = saved, x.shape[:2], prod(x.shape[2:])
+    M = C // groups * positions
+    z = x.reshape(N * groups, M) - mean
+    z *= r
+    by_channel = z.reshape(N, C, positions)
     da = dy.reshape(N, C, positions)
     zda = np.empty(da.shape, da.dtype)
     if silu:

@@ -16,27 +16,27 @@ import numpy as np
 
 
 def forward(x, weight, bias, *, eps):
-    """x (..., C); weight, bias (C,) or None -> y, (z, r)"""
+    """x (..., C); weight, bias (C,) or None -> y, (mean, r), each (n, 1)"""
     rows, C = as_rows(x), x.shape[-1]
-    z = rows - sum_of_rows(rows) / C
-    y = z * z  # first for the variance, then the output
-    r = sum_of_rows(y) / C
+    mean = sum_of_rows(rows) / C
+    z = rows - mean
+    r = sum_of_rows(z * z) / C
     r += eps
     np.sqrt(r, out=r)
     np.reciprocal(r, out=r)
     z *= r
-    if weight is None:
-        y = z if bias is None else np.add(z, bias, out=y)
-    else:
-        np.multiply(z, weight, out=y)
-        if bias is not None:
-            y += bias
-    return y.reshape(x.shape), (z, r)
+    if weight is not None:
+        z *= weight
+    if bias is not None:
+        z += bias
+    return z.reshape(x.shape), (mean, r)
 
 
 def backward(dy, saved, x, weight, bias, *, needs, eps):
-    z, r = saved
+    mean, r = saved
     dy, C = as_rows(dy), x.shape[-1]
+    z = as_rows(x) - mean
+    z *= r
     w = ones(C, x.dtype) if weight is None else weight
     dx = dweight = dbias = None
     zdy = z * dy

@@ -1,9 +1,9 @@
 """Root-mean-square normalisation (Zhang and Sennrich, 2019) over the last axis, of C channels: layer_norm without the mean.
 
-    y = w x r,   r = 1 / sqrt(mean(x^2) + eps)
+y = w x r,   r = 1 / sqrt(mean(x^2) + eps)
 
-    dx = r (w dy - x r^2 mean(w x dy))
-    dw = sum of x r dy over all rows
+dx = r (w dy - x r^2 mean(w x dy))
+dw = sum of x r dy over all rows
 """
 
 from tinygrad_notes.fused.rows import as_rows, ones, sum_of_rows
@@ -50,5 +50,9 @@ def reference(x, weight, *, eps):
 
 
 rms_norm = fused(
-    "rms_norm", forward, backward, reference, cases=[((3, 4), None, {"eps": 1e-6}), ((2, 3, 4), (4,), {"eps": 0.1}), ((4,), (4,), {"eps": 0.1})]
+    "rms_norm",
+    forward,
+    backward,
+    reference,
+    cases=[((3, 4), None, {"eps": 1e-6}), ((2, 3, 4), (4,), {"eps": 0.1}), ((4,), (4,), {"eps": 0.1})],
 )

@@ -1,6 +1,6 @@
 """The mean of squared differences: one product of a vector with itself.
 
-    d = x - target,   y = d.d / n        dx = 2 d dy / n,   dtarget = -dx
+d = x - target,   y = d.d / n        dx = 2 d dy / n,   dtarget = -dx
 """
 
 from tinygrad_notes.registry import fused

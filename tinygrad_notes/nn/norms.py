@@ -35,17 +35,17 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """Over groups of channels and all positions of a sample: x (N, C, ...)."""
+    """Over groups of channels and all positions of a sample: x (N, C, ...). silu: followed by the SiLU, in the same kernel."""
 
-    def __init__(self, groups, channels, *, eps=1e-5, dtype=np.float32):
+    def __init__(self, groups, channels, *, eps=1e-5, silu=False, dtype=np.float32):
         if channels % groups:
             raise ValueError(f"GroupNorm: {channels} channels do not divide into {groups} groups; choose a divisor")
-        self.groups, self.eps = groups, eps
+        self.groups, self.eps, self.silu = groups, eps, silu
         self.weight = Tensor(init.ones(channels, dtype))  # (C,)
         self.bias = Tensor(init.zeros(channels, dtype))  # (C,)
 
     def __call__(self, x):
-        return group_norm(x, self.groups, self.weight, self.bias, self.eps)
+        return group_norm(x, self.groups, self.weight, self.bias, self.eps, silu=self.silu)
 
 
 class BatchNorm(Module):
