@@ -13,5 +13,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 from hypothesis import settings
 
 settings.register_profile("default", derandomize=True, deadline=None)
+settings.register_profile("drawn", deadline=None, print_blob=True)  # as many examples as by default, others each time: --hypothesis-seed=N
 settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

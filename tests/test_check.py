@@ -193,6 +193,31 @@ def test_an_op_without_cases_and_a_case_without_gradient_fail():
         CHECKS[0](sample(Op(double, [lambda g, y, x: 2 * g], cases=[(2.0,)]), (2.0,)))
 
 
+def add(x, b):
+    return x + b
+
+
+@pytest.mark.parametrize(
+    ("function", "rules", "words"),
+    [
+        # what learners write
+        (add, [lambda g, y, x, b: (g, g[0])], "argument 1[0]: ", ),
+        (add, [lambda g, y, x, b: (g, g[0])], "a missing sum over a broadcast axis"),
+        (add, [lambda g, y, x, b: (g, np.sum(g) + 0 * b)], "a sum or a mean over too many axes"),
+        (add, [lambda g, y, x, b: (g, np.mean(g, 0))], "a constant factor 1/3: mean for sum, or a count"),
+        (add, [lambda g, y, x, b: (g, -np.sum(g, 0))], "the sign is wrong"),
+        (sine, [lambda g, y, x: (g * np.cos(x),)], "a rule of one input returns its gradient alone, not (g,)"),
+        (softmax, [lambda g, y, x: g * y * (1 - y)], "a missing term (softmax, norms)"),
+        (lambda x: x * x, [lambda g, y, x: g * x], "a factor 2 is lost, as in d(x*x)"),
+        (lambda x: np.maximum(x, 0), [lambda g, y, x: g], "only some elements"),
+    ],
+)  # fmt: skip
+def test_a_learners_mistake_is_named(function, rules, words):
+    x = np.random.default_rng(3).normal(size=(3, 4))
+    with pytest.raises(GradientError, match=re.escape(words)):
+        check_grads(Op(function, rules, cases=ONE), *([x, x[0]] if function is add else [x]))
+
+
 # --- check_grads -------------------------------------------------------------------------
 
 

@@ -38,12 +38,35 @@ def test_an_unused_member_of_a_multiple_output_has_a_zero_cotangent_of_its_dtype
     same(seen[0][1], np.zeros(2, np.float32))
 
 
-def test_a_member_that_the_rule_reads_counts_each_time():
-    """The second order of f(x) = (x^3, x) picks the first member again, from the rule that reads it."""
+def test_a_member_counts_as_often_as_it_was_picked():
+    """The rule reads the output, so that the gradient picks the same members again."""
     f = Op(lambda x: (x**3, x * 1), (lambda g, y, x: g[0] * 3 * y[0] / y[1] + g[1],))
     x = Tensor(X)
-    first = gradients(np.sum(f(x)[0] * V), x, create_graph=True)
-    np.testing.assert_allclose(gradients(np.sum(first * X), x), 6 * X * V * X, rtol=1e-12)
+    cube, _ = f(x)
+    first = gradients(np.sum(cube * V), x, create_graph=True)
+    np.testing.assert_allclose(gradients(np.sum(first * X) + np.sum(cube), x), 6 * X * V * X + 3 * X**2, rtol=1e-12)
+
+
+def test_a_multiple_output_is_of_the_kind_that_numpy_gives():
+    result = np.linalg.eigh(Tensor(np.diag(X)))
+    assert isinstance(result, tuple)
+    same(result.eigenvalues.value, X)
+
+
+def test_an_output_that_the_rule_reads_has_gradients():
+    x = Tensor(X)
+    y = x
+    for _ in range(3):
+        y = gradients(np.sum(np.exp(x)), x, create_graph=True) if y is x else gradients(np.sum(y), x, create_graph=True)
+        same(y.value, np.exp(X))
+
+
+def test_keywords_of_storage_do_not_reach_the_rules():
+    x = Tensor(X.astype(np.float32))
+    y = np.exp(x, dtype=np.float64)
+    assert y.dtype == np.float64
+    g = gradients(np.sum(y), x)
+    assert g.dtype == np.float32
 
 
 # --- whose memory a gradient is -------------------------------------------------------------------
@@ -131,6 +154,17 @@ def test_params_older_and_newer_than_what_lies_between():
     ga, gb = gradients(np.sum(h * b), [a, b])
     same(ga, 2 * V)
     same(gb, 2 * X)
+
+
+def test_a_walk_frees_and_asks_only_what_leads_to_a_param():
+    a = Tensor(X, name="a")
+    h = a * a
+    b = Tensor(V)
+    n = h * 3.0  # newer than b, but made of what is older
+    same(gradients(np.sum(n * b), b), 3 * X * X)
+    same(gradients(np.sum(n), a, retain_graph=True), 6 * X)  # n was not freed
+    a.node.touch()
+    same(gradients(np.sum(n * b), b), 3 * X * X)  # nor is it asked whether it is stale
 
 
 def test_a_graph_that_is_only_partly_stale_raises():

@@ -68,12 +68,12 @@ def peak(work: Callable[[], object]) -> int:
 
 # --- counts --------------------------------------------------------------------------------------
 
-# One training step of two layers. Per layer: 2 norms, 4 linear maps, attention and its reshaping, gelu, 2 residual sums.
+# One training step of two layers. Per layer: 2 norms, 4 linear maps, attention, its heads taken apart and put together, gelu, 2 residual sums.
 OPS = {"embedding": 2, "layer_norm": 5, "linear": 9, "blocked_attention": 2, "gelu_tanh": 2, "np.add": 5, "cross_entropy": 1}
-OPS |= {"np.reshape": 13, "np.transpose": 4, "getitem": 6, "np.sum": 1, "np.divide": 1}
+OPS |= {"np.reshape": 4, "np.transpose": 4, "getitem": 6}
 # Each op gives a gradient to each of its inputs that is a Tensor; getitem adds into a buffer, without a rule's array.
 RULES = {"embedding": 2, "layer_norm": 15, "linear": 26, "blocked_attention": 6, "gelu_tanh": 2, "np.add": 10, "cross_entropy": 1}
-RULES |= {"np.reshape": 13, "np.transpose": 4, "np.sum": 1, "np.divide": 1}
+RULES |= {"np.reshape": 4, "np.transpose": 4}
 
 
 def test_ops_of_one_training_step():
@@ -101,7 +101,7 @@ def nodes(layers):
 def test_nodes_grow_linearly_with_layers():
     one, two, four, eight = (np.array(nodes(layers)) for layers in (1, 2, 4, 8))
     per_layer = two - one
-    assert per_layer.tolist() == [21, 34]
+    assert per_layer.tolist() == [17, 30]
     np.testing.assert_array_equal(four, two + 2 * per_layer)
     np.testing.assert_array_equal(eight, two + 6 * per_layer)
 
@@ -127,7 +127,7 @@ def test_the_walk_visits_each_node_once(monkeypatch):
 def test_the_walk_leaves_out_what_does_not_lead_to_a_parameter(monkeypatch):
     training = tiny()
     last = training.model.ln_f.weight  # of the whole model only what comes after it
-    assert visited(monkeypatch, lambda: tn.gradients(training.loss(), last)) == [6]
+    assert visited(monkeypatch, lambda: tn.gradients(training.loss(), last)) == [3]
 
 
 def test_a_residual_stack_is_linear(monkeypatch):
@@ -182,12 +182,12 @@ def test_blocked_attention_is_linear_in_the_length(monkeypatch):
     monkeypatch.setattr(threads, "cores", lambda: 1)  # what two threads have in use at once depends on their pace
     one, two, four = attention(1024), attention(2048), attention(4096)
     assert four - two == pytest.approx(2 * (two - one), rel=0.03)
-    # Arrays of 2 heads, 16 wide, float32, are 128 bytes per position: y, y dy, dy again, dq, dk, dv and one for a moment; L and D, 8 bytes.
+    # Arrays of 2 heads, 16 wide, float32, are 128 bytes per position: y, dy, dq, dk and dv; k and v with a column more, 136; L, 8 bytes.
     # A row of scores would be 8 T bytes more.
     assert (two - one) / 1024 == pytest.approx(PER_POSITION, rel=0.03)
 
 
-PER_POSITION = 896
+PER_POSITION = 920
 
 
 def loop_over_rows(T):

@@ -80,20 +80,25 @@ def test_small_changes_of_a_source():
 # --- the mutants ------------------------------------------------------------------------------------
 
 
-WRAPPED = [m for item in registry for m in rules.of_item(item, sources=False) if thirds(m)]
+OWN_TESTS = ("scipy.special.dawsn",)  # only the tests of its file reach its branch for large x: in `make mutants`
+WRAPPED = [m for item in registry for m in rules.of_item(item, sources=False) if thirds(m) and m.label not in OWN_TESTS]
 
 
 @pytest.mark.parametrize("mutator", sorted({mutant.mutator for mutant in WRAPPED}))
 def test_wrong_rules_are_killed(mutator):
-    mutants = [mutant for mutant in WRAPPED if mutant.mutator == mutator]
+    mutants = [mutant for mutant in WRAPPED if mutant.mutator == mutator and not equivalent.reason(mutant)]
     survivors = [m for m in mutants if not any(killed_by(m, kill) for kill in rules.killers(m))]
-    assert not [str(mutant) for mutant in survivors if mutant.applies and not equivalent.reason(mutant)]
+    assert not [str(mutant) for mutant in survivors if mutant.applies]
 
 
-@pytest.mark.parametrize("family", ["transforms", "kernels", "optim"])
+ENDLESS = "nodes seen again"  # killed by the clock alone: only in `make mutants`
+
+
+@pytest.mark.parametrize("family", ["engine", "ops", "transforms", "kernels", "optim"])
 def test_wrong_engines_are_killed(family):
-    killers = engine.killers(family)
-    assert not [str(mutant) for mutant in engine.of_family(family) if not any(killed_by(mutant, kill) for kill in killers)]
+    killers = engine.killers(family, quick=True)
+    mutants = [m for m in engine.of_family(family) if m.mutator != ENDLESS and (family != "kernels" or thirds(m))]
+    assert not [str(m) for m in mutants if not any(killed_by(m, kill) for kill in [*engine.first_killers(m), *killers])]
 
 
 # --- equivalent mutants --------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 SHAPE_ONLY = {"shape", "ndim", "dtype", "size"}
 # Keywords that change how a value is computed or stored, not what it is: rules never see them.
 # (The engine gives every gradient its input's dtype, so `dtype=` needs no rule either.)
-STORAGE = {"casting", "dtype", "like", "order", "subok"}
+STORAGE = {"casting", "dtype", "like", "order", "signature", "subok"}
 
 
 def refuse_out(name: str) -> TypeError:
@@ -90,6 +90,8 @@ def check_params(op, params: dict[str, Any]) -> dict[str, Any]:
             raise refuse_out(op.label)
         if hasattr(value, "__array_ufunc__") and not isinstance(value, np.ndarray | np.generic):
             raise TypeError(f"{op.label}: {name}= is a Tensor, but no rule gives it a gradient; pass {name}=t.value, or compute it apart")
+        if name == "where" and isinstance(op.function, np.ufunc):
+            raise TypeError(f"{op.label}: where= leaves elements without a value; write np.where(mask, {op.label}(...), other) instead")
         if name not in op.keywords and name not in STORAGE and not op.any_keyword:
             raise TypeError(f"{op.label}: {name}= has no gradient rule; leave it out or apply it in a step of its own")
         kept[name] = value

@@ -26,6 +26,8 @@ table: dict[Any, Any] = {}  # what a NumPy function does when an argument is a T
 NO_PARAMS: dict[str, Any] = {}
 FREED: Any = ("freed",)  # stands in for the parents of a node whose memory was given back
 PICK: Any = "pick"  # the op of a member of a multiple output
+# Modules whose functions get their rules when they can be needed: importing them costs time.
+LATE = {"scipy.special": "tinygrad_notes.ops.special", "numpy.lib.recfunctions": "tinygrad_notes.ops.structured"}
 
 
 class Node:
@@ -83,9 +85,10 @@ class Variable:
 
 
 def no_rule(key: Any) -> Callable:
-    if "scipy.special" in sys.modules and "tinygrad_notes.ops.special" not in sys.modules:
-        importlib.import_module("tinygrad_notes.ops.special")  # its rules are loaded when they can be needed
-        return table.get(key) or no_rule(key)
+    for module, rules in LATE.items():
+        if module in sys.modules and rules not in sys.modules:
+            importlib.import_module(rules)
+            return table.get(key) or no_rule(key)
     name = f"{label(key[0])}.{key[1]}" if isinstance(key, tuple) else label(key)
     raise TypeError(
         f"{name} is not differentiable here: no rule. Add one block in ops/ (see CONTRIBUTING.md), or pass t.value if you need no gradient"
@@ -189,7 +192,7 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
             members[i] = g if members[i] is None else members[i] + g  # a higher order picks the same member again
         elif op.into is not None and not higher:  # indexing adds into one buffer instead of making many
             parent = parents[0]
-            if parent not in owned:
+            if parent not in owned or type(grads[parent]) is not np.ndarray:  # a sum of numbers is a scalar
                 grads[parent] = np.array(grads[parent]) if parent in grads else np.zeros(parent.shape, parent.dtype)
                 owned.add(parent)
             op.into(grads[parent], g, **node.params)

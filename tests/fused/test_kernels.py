@@ -6,9 +6,12 @@ several of them, and a ragged last one, take part.
 """
 
 import tinygrad_notes as tn
+from tests.ops.samples import is_shape, sample
+from tests.ops.test_registry import vjp
 from tinygrad_notes import threads
 from tinygrad_notes.core import walk
 from tinygrad_notes.fused import convolution as convolution_file
+from tinygrad_notes.fused import embedding as embedding_file
 from tinygrad_notes.fused import kernels, rows
 from tinygrad_notes.fused.convolution import Geometry
 
@@ -26,6 +29,7 @@ def small_pieces():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "CHUNK", 10)
         patch.setattr(convolution_file, "ROOM", 100)
+        patch.setattr(embedding_file, "SMALL", 12)
         patch.setattr(threads, "LARGE", 0)  # and two threads share the pieces
         yield
 
@@ -95,7 +99,9 @@ def cross_entropy(draw):
     params = {"targets": rng.integers(0, C, n), "weights": rng.random(n)}
     if draw(st.booleans()):
         params |= {"counted": (rng.random(n) < 0.7).astype(float), "smooth": rng.random(C)}
-    return [(n, C)], params
+    if draw(st.booleans()):
+        params["divisor"] = 1.5
+    return [draw(st.sampled_from([(n, C), (n, 1, C)]))], params
 
 
 @st.composite
@@ -207,6 +213,20 @@ def test_kernels_leave_mixed_types_numbers_and_nothing_to_the_twin():
     assert kernels.silu(0.0) == 0
     assert kernels.softmax(np.zeros((2, 0))).shape == (2, 0)
     assert kernels.gelu(np.zeros(3, np.int64)).dtype == np.float64
+
+
+@pytest.mark.parametrize("name", kernels.__all__)
+def test_inputs_of_different_widths_are_the_twins(name):
+    """What NumPy makes of float32 and float64 together, to the bit: no kernel rounds to the width of its first input."""
+    kernel = getattr(kernels, name)
+    s = sample(kernel, max(kernel.cases, key=lambda case: sum(is_shape(x) for x in case)))
+    inputs = [x.astype(np.float32) if i % 2 else x for i, x in enumerate(s.inputs)]
+    if len(inputs) > 1:
+        with tn.reference():
+            expected = vjp(s, inputs)
+        found = vjp(s, inputs, expected[1])
+        for mine, twin in zip([y.value for y in found[0]] + found[2], [y.value for y in expected[0]] + expected[2]):
+            np.testing.assert_array_equal(mine, twin, strict=True)
 
 
 def test_a_stride_of_one_never_cuts_out_windows(monkeypatch):

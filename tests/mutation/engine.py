@@ -4,12 +4,13 @@ A row is (function, what is wrong afterwards, old text, new text); the old text 
 The tests that must kill the rows of a family are named beside them.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import CodeType, FunctionType
 
-from tests.mutation import suite
+from tests.mutation import source, suite
 from tests.mutation.outcome import Mutant
 from tests.mutation.rules import check_op, samples_of
 from tests.mutation.source import edited, replaced
@@ -20,13 +21,12 @@ from tinygrad_notes.optim import averages, optimizer, rules, schedules
 from tinygrad_notes.registry import Fused, Op
 from tinygrad_notes.saving import arrays, checkpoints
 
-
 ENGINE = [
     (core.unbroadcast, "skip the broadcast sum", "np.sum(g, axis=(*range(extra), *repeated))", "g[(0,) * extra][tuple(slice(0, 1) if i + extra in repeated else slice(None) for i in range(len(shape)))]"),
     (core.unbroadcast, "mean for sum", "np.sum(", "np.mean("),
     (core.unbroadcast, "only new axes", "*range(extra), *repeated", "*range(extra),"),
-    (core.walk, "= for += (owned)", "grads[parent] += d", "grads[parent] = d"),
-    (core.walk, "= for += (not owned)", "grads[parent] = grads[parent] + d", "grads[parent] = d"),
+    (core.walk, "= for += (owned)", "before += d", "before = d"),
+    (core.walk, "= for += (not owned)", "grads[parent] = before + d", "grads[parent] = d"),
     (core.walk, "the first gradient only", "elif parent in owned and not higher:", "elif True:\n                    pass\n                elif parent in owned and not higher:"),
     (core.walk, "drop a PICK member", "members[i] = g if members[i] is None else members[i] + g", "members[i] = g if i == 0 else None"),
     (core.walk, "= for += of a PICK member", "g if members[i] is None else members[i] + g", "g"),
@@ -42,13 +42,11 @@ ENGINE = [
     (core.walk, "ownership: given twice", " and not given_twice(d, g, pulled)", ""),
     (core.walk, "ownership: all", "d is not g and type(d) is np.ndarray and d.base is None and not given_twice(d, g, pulled)", "True"),
     (core.given_twice, "members of a multiple output not counted", "(*pulled, *g)", "(*pulled,)"),
-    (core.given_twice, "views not counted", " or getattr(other, \"base\", None) is d for other in pulled", " for other in pulled"),
+    (core.given_twice, "views not counted", " or (type(other) is np.ndarray and other.base is d)", ""),
     (core.walk, "results are not copied", "np.asarray(g) if t in owned else np.array(g)", "np.asarray(g)"),
     (core.walk, "wrong order of the walk", "node = path.pop()", "node = path.pop(0)"),
-    (core.walk, "the dtype of the rule", "if d.dtype != parent.dtype:", "if False:"),
+    (core.walk, "the dtype of the rule", "if d.dtype is not parent.dtype and d.dtype != parent.dtype:", "if False:"),
     (core.walk, "the shape of the rule", "if d.shape != parent.shape:", "if False:"),
-    (core.walk, "gradients of nodes off the path", "if d is None or parent not in on_path:", "if d is None:"),
-    (core.walk, "every rule runs", "[p in on_path for p in parents]", "[True for p in parents]"),
     (core.walk, "nothing is freed", "if not retain:", "if False:"),
     (core.walk, "always freed", "retain = retain or higher", "retain = False"),
     (core.walk, "create_graph frees", "retain = retain or higher", "pass"),
@@ -57,17 +55,21 @@ ENGINE = [
     (core.path_between, "stale check off", "parent.version > node.order", "False"),
     (core.path_between, "stale check never starts", "path[0].order < Leaf.last_touch", "False"),
     (core.path_between, "stale check of the newest node", "path[0].order < Leaf.last_touch", "path[-1].order < Leaf.last_touch"),
-    (core.path_between, "freed check off", "if node.parents is FREED:", "if False:"),
+    (core.path_between, "freed check off", "if parents is FREED:", "if False:"),
     (core.path_between, "targets passed through", "stack, found = [root for root in seen if root not in targets], []\n    seen |= targets", "stack, found = list(seen), []"),
     (core.path_between, "a root that is a target is passed", "[root for root in seen if root not in targets]", "list(seen)"),
     (core.path_between, "no order", "found.sort(key=attrgetter(\"order\"))", "pass"),
     (core.path_between, "order reversed", "attrgetter(\"order\"))", "attrgetter(\"order\"), reverse=True)"),
-    (core.path_between, "nodes off the path", "if not on_path.isdisjoint(node.parents):", "if True:"),
+    (core.path_between, "dead ends on the path", "leading_to(targets, found) if dead_ends else found", "found"),
+    (core.path_between, "other leaves are no dead ends", "if node.op is None:\n            dead_ends = True", "pass"),
+    (core.path_between, "old nodes are no dead ends", "else:\n                    dead_ends = True", "else:\n                    pass"),
+    (core.leading_to, "nodes off the path", "if not on_path.isdisjoint(node.parents):", "if True:"),
+    (core.leading_to, "only what stands on a target itself", "on_path.add(node)", "pass"),
     (core.path_between, "the newest target bounds the search", "oldest = min(", "oldest = max("),
     (core.path_between, "nodes seen again", "seen.add(parent)\n", "pass\n"),
     (core.Leaf.touch, "a change is not recorded", "self.version = Leaf.last_touch = tick()", "self.version = tick()"),
     (core.Leaf.touch, "the clock stands", "Leaf.last_touch = tick()", "Leaf.last_touch = 0"),
-    (core.gradients, "shared results", "g.copy() if nodes.count(p.node) > 1 else g", "g"),
+    (core.gradients, "shared results", "if p.node in given:", "if False:"),
     (core.gradients, "unused never raises", "if unused == \"raise\":", "if False:"),
     (core.gradients, "a loss of any size", "loss.value.size != 1", "False"),
     (core.gradients, "retain_graph ignored", "nodes, create_graph, retain_graph)", "nodes, create_graph)"),
@@ -86,32 +88,35 @@ OPS = [
     (Op.plan, "joint rules are planned as single ones", "~0 if self.joint else tensors", "tensors"),
     (Op.plan, "Tensors where no rule is", "if rule is None and tensors >> i & 1:", "if False:"),
     (Op.plan, "variadic plans are cached", "if not self.variadic:", "if True:"),
-    (Op.pull, "saved input <-> output", "inputs, y = node.saved, node if node.y is None else node.y", "inputs, y = node.saved, node if node.y is None else node.y\n    if not self.joint and len(inputs) == 1:\n        inputs, y = [y], inputs[0]"),
+    (Op.pull, "saved input <-> output", "if params and not STORAGE", "if not self.joint and len(inputs) == 1:\n        inputs, y = [y], inputs[0]\n    if params and not STORAGE"),
     (Op.pull, "inputs detached in a higher order", "v if p is None or v is p else make_tensor(v, p)", "v"),
     (Op.pull, "output detached in a higher order", "else make_tensor(y, node)", "else y"),
     (Op.pull, "multiple outputs detached", "outputs(node, y) if type(node.shape) is list", "y if type(node.shape) is list"),
     (Op.pull, "storage keywords reach the rule", "if params and not STORAGE.isdisjoint(params):", "if False:"),
-    (Op.pull, "parameters are lost", "[rule(g, y, *inputs, **params) if want", "[rule(g, y, *inputs) if want"),
-    (Op.pull, "the first wanted rule for all", "for rule, want in zip(self.rules, wanted)", "for rule, want in zip(self.rules[:1] * len(self.rules), wanted)"),
-    (Op.pull, "rules that nobody wants run", "if want and rule else None", "if rule else None"),
-    (registry_module.apply, "parents reversed", "node = Node(op, parents, saved", "node = Node(op, parents[::-1], saved"),
-    (registry_module.apply, "saved reversed", "node = Node(op, parents, saved", "node = Node(op, parents, saved[::-1]"),
+    (Op.pull, "parameters are lost", "[rule(g, y, *inputs, **params) if p in wanted", "[rule(g, y, *inputs) if p in wanted"),
+    (Op.pull, "the first rule for all", "for rule, p in zip(rules, parents)", "for rule, p in zip(rules[:1] * len(rules), parents)"),
+    (Op.pull, "two rules exchanged", "(of_a, of_b), (p, q) = inputs, rules, parents", "(of_b, of_a), (p, q) = inputs, rules, parents"),
+    (Op.pull, "two inputs exchanged", "(a, b), (of_a, of_b)", "(b, a), (of_a, of_b)"),
+    (Op.pull, "the second rule follows the first parent", "if q in wanted else None", "if p in wanted else None"),
+    (Op.pull, "rules that nobody wants run", "rule(g, y, *inputs, **params) if p in wanted else None", "rule(g, y, *inputs, **params) if rule else None"),
+    (Op.pull, "gradients that nobody wants", "[d if p in wanted else None for d, p in", "[d for d, p in"),
+    (registry_module.record, "parents reversed", "node = make_node(op, parents, save(values, parents), y if keep_y else None, params, y.shape", "node = make_node(op, parents[::-1], save(values, parents), y if keep_y else None, params, y.shape"),
+    (registry_module.record, "saved reversed", "save(values, parents), y if keep_y else None, params, y.shape", "save(values, parents)[::-1], y if keep_y else None, params, y.shape"),
     (registry_module.apply, "tensors counted wrongly", "bit <<= 1", "pass"),
-    (registry_module.apply, "parameters are not recorded", "y if keep_y else None, params, shape", "y if keep_y else None, NO_PARAMS, shape"),
-    (registry_module.apply, "integer results are Tensors", "if dtype.kind != \"f\":", "if dtype.kind == \"c\":"),
-    (registry_module.apply, "complex results pass", "if dtype.kind == \"c\":", "if False:"),
-    (registry_module.apply, "constants of which only the shape is read are kept", "stand_in(v) for v, p, k", "v for v, p, k"),
+    (registry_module.record, "parameters are not recorded", "y if keep_y else None, params, y.shape", "y if keep_y else None, NO_PARAMS, y.shape"),
+    (registry_module.binary, "the second is taken for the first", "(p is not None) + 2 * (q is not None)", "(q is not None) + 2 * (p is not None)"),
+    (registry_module.binary, "a second constant is recorded as a Tensor", "+ 2 * (q is not None)", "+ 2"),
+    (registry_module.binary, "parents reversed", "(p, q), (p is", "(q, p), (p is"),
+    (registry_module.record, "integer results are Tensors", "if dtype.kind != \"f\":", "if dtype.kind == \"c\":"),
+    (registry_module.record, "complex results pass", "if dtype.kind == \"c\":", "if False:"),
+    (registry_module.saver, "constants of which only the shape is read are kept", "p[0] or stand_in(v[0]), v[1] if l else p[1] or stand_in(v[1])", "p[0] or v[0], v[1] if l else p[1] or v[1]"),
+    (registry_module.saver, "kept by another input's rule", "k, l = keep", "l, k = keep"),
+    (registry_module.saver, "one is kept for all of many", "cycle(keep)", "cycle(keep[:1])"),
     (registry_module.outputs, "every member picks the first", "None, i, v.shape", "None, 0, v.shape"),
     (registry_module.outputs, "the kind of sequence is lost", "return like(y, members)", "return members"),
     (registry_module.call_plain, "out= is let through", "if kwargs.get(\"out\") is not None:", "if False:"),
     (registry_module.Composition.__call__, "out= is let through", "if kwargs.pop(\"out\", None) is not None:", "if False:"),
     (registry_module.plain, "Tensors stay", "x.value if isinstance(x, Variable) else x", "x"),
-    (Fused.__call__, "the twin never runs", "if using_reference.get():", "if False:"),
-    (Fused.__call__, "the twin always runs", "if using_reference.get():", "if True:"),
-    (Fused.pull, "the kernel in a higher order", "if not higher:", "if True:"),
-    (Fused.pull, "the twin in the first order", "if not higher:", "if False:"),
-    (Fused.pull, "seed of ones in a higher order", "walk({y.node: g}", "walk({y.node: np.ones_like(y.value)}"),
-    (Fused.pull, "the inputs detached in a higher order", "IDENTITY(make_tensor(v, p))", "core.tensor_class(v)"),
 ]  # fmt: skip
 
 TRANSFORMS = [
@@ -145,7 +150,7 @@ TRANSFORMS = [
     (transforms._replayed.__wrapped__, "generators are not set forward again", "for (g, _), state in zip(states, now):\n            g.bit_generator.state = state", "pass"),
     (transforms._replayed.__wrapped__, "without the rerunning flag", "rerunning.set(True)", "rerunning.set(False)"),
     (transforms._replayed.__wrapped__, "the rerunning flag stays", "rerunning.reset(token)", "pass"),
-    (transforms._Recompute.pull, "higher order forgotten", "if want], higher)", "if want], False)"),
+    (transforms._Recompute.pull, "higher order forgotten", "if p in wanted], higher)", "if p in wanted], False)"),
     (transforms._Recompute.pull, "inputs in another order", "[found.get(p) for p in node.parents]", "[found.get(p) for p in node.parents[::-1]]"),
     (transforms.checkpoint, "inner graph kept", "new = iter(outputs(node, values))", "new = iter(members)"),
     (transforms.checkpoint, "captured weights forgotten", "inputs = captured(members, since)", "inputs = captured(members, since)[:1]"),
@@ -160,45 +165,65 @@ TRANSFORMS = [
 ]  # fmt: skip
 
 KERNELS = [
-    (attention.forward, "skip the rescale of l", "l = rescale * l + p", "l = l + p"),
-    (attention.forward, "skip the rescale of o", "o *= rescale", "pass"),
-    (attention.forward, "= for += of l", "l = rescale * l + p", "l = p"),
-    (attention.forward, "= for += of o", "o += np.matmul(p, v[n, :, j])", "o[...] = np.matmul(p, v[n, :, j])"),
+    (Fused.__call__, "the twin never runs", "using_reference.get() or not", "not"),
+    (Fused.__call__, "kernels take whatever comes", " or not suits(values)", ""),
+    (Fused.__call__, "the twin always runs", "if using_reference.get() or not suits(values):", "if True:"),
+    (Fused.pull, "gradients that nobody wants", "[d if need else None for d, need in zip(pulled, needs)]", "pulled"),
+    (registry_module.suits, "mixed types", "(dtype is not None and v.dtype != dtype)", "False"),
+    (registry_module.suits, "empty arrays", "not v.size or ", ""),
+    (registry_module.suits, "integers", "v.dtype.kind != \"f\" or ", ""),
+    (Fused.pull, "the kernel in a higher order", "if not higher:", "if True:"),
+    (Fused.pull, "the twin in the first order", "if not higher:", "if False:"),
+    (Fused.pull, "seed of ones in a higher order", "walk({y.node: g}", "walk({y.node: np.ones_like(y.value)}"),
+    (Fused.pull, "the inputs detached in a higher order", "IDENTITY(make_tensor(v, p))", "core.tensor_class(v)"),
+    (attention.forward, "skip the rescale of l", "o *= np.exp(m - shift)", "o[..., :-1] *= np.exp(m - shift)"),
+    (attention.forward, "skip the rescale of o", "o *= np.exp(m - shift)", "o[..., -1:] *= np.exp(m - shift)"),
+    (attention.forward, "skip the rescale", "o *= np.exp(m - shift)", "pass"),
+    (attention.forward, "= for += of l", "o += np.matmul(p, v1[n, :, j])", "o[..., -1:] = 0; o += np.matmul(p, v1[n, :, j])"),
+    (attention.forward, "= for += of o", "o += np.matmul(p, v1[n, :, j])", "o[...] = np.matmul(p, v1[n, :, j])"),
     (attention.forward, "stale maximum", "m = m_new", "pass"),
     (attention.forward, "the maximum of this block alone", "np.maximum(m, s.max(axis=-1, keepdims=True))", "s.max(axis=-1, keepdims=True)"),
     (attention.forward, "no maximum", "np.maximum(m, s.max(axis=-1, keepdims=True))", "np.where(m == -np.inf, 0, m)"),
     (attention.forward, "a NaN row where nothing is seen", "np.where(m_new == -np.inf, 0, m_new)", "m_new"),
-    (attention.forward, "epsilon in the denominator", "np.divide(o, l, out=o, where=seen)", "np.divide(o, l + 1e-6, out=o, where=seen)"),
-    (attention.forward, "no normalisation", "np.divide(o, l, out=o, where=seen)", "pass"),
+    (attention.forward, "epsilon in the denominator", "np.divide(o[..., :-1], l,", "np.divide(o[..., :-1], l + 1e-6,"),
+    (attention.forward, "no normalisation", "np.divide(o[..., :-1], l,", "np.divide(o[..., :-1], 1,"),
+    (attention.calm, "never a maximum", "return bound < 0.4", "return True or 0.4"),
+    (attention.calm, "the size of q forgotten", "sum_of_rows(q * q).max() * ", ""),
+    (attention.calm, "the scale forgotten", "abs(scale) * ", ""),
+    (attention.calm, "a bias makes no score large", "if bias is not None:", "if False:"),
+    (attention.with_column, "the first column", "wider[..., -1:] = column", "wider[..., -1:] = 1"),
     (attention.forward, "drop the partial block", "for b in blocks(last - first, size[1])", "for b in blocks(max(size[1], (last - first) // size[1] * size[1]), size[1])"),
-    (attention.forward, "rows without keys have weights", "np.where(seen, m, np.inf)", "m"),
-    (attention.forward, "L without log l", " + np.log(np.where(seen, l, 1))", ""),
+    (attention.forward, "rows without keys have weights", "np.where(l == 0, far, m), np.where(l == 0, 1, l)", "m, np.where(l == 0, 1, l)"),
+    (attention.forward, "rows without keys are NaN", "if not l.all():", "if False:"),
+    (attention.forward, "L without log l", "np.add(m, np.log(l),", "np.add(m, 0,"),
     (attention.forward, "no scale", "q[n, :, i] * scale", "q[n, :, i]"),
-    (attention.forward, "y is not saved, but o", "return y, (y, L)", "return y, (y + 1e-6, L)"),
-    (attention.backward, "no D", "ds -= D[n, :, i]", "pass"),
+    (attention.forward, "y is not what was saved", "y.reshape(shape), (y, L)", "y.reshape(shape), (y + 1e-6, L)"),
+    (attention.backward, "no D", "with_column(dy[n, :, i], -D)", "with_column(dy[n, :, i], 0)"),
+    (attention.backward, "D with the other sign", "with_column(dy[n, :, i], -D)", "with_column(dy[n, :, i], D)"),
+    (attention.backward, "no L", "-L[n, :, i])", "0)"),
     (attention.backward, "no softmax", "ds *= p", "pass"),
     (attention.backward, "no scale of dq", "dq *= scale", "pass"),
-    (attention.backward, "no scale of dk", "q[n, :, i] * scale, dy[n, :, i]", "q[n, :, i] * scale * (1 + 1e-4), dy[n, :, i]"),
+    (attention.backward, "no scale of dk", "qi, dyi = q1[..., :-1], dy1", "qi, dyi = q1[..., :-1] * (1 + 1e-4), dy1"),
     (attention.backward, "= for += of dq", "dq[n, :, i] += ", "dq[n, :, i] = "),
     (attention.backward, "= for += of dk", "dk[n, :, j] += ", "dk[n, :, j] = "),
     (attention.backward, "= for += of dv", "dv[n, :, j] += ", "dv[n, :, j] = "),
     (attention.backward, "= for += of dbias", "part += ds.sum", "part[...] = ds.sum"),
-    (attention.backward, "heads of dk not summed", "dk[n, :, j] += np.matmul(np.swapaxes(ds, -1, -2), qi).sum(axis=1", "dk[n, :, j] += np.matmul(np.swapaxes(ds, -1, -2), qi)[:, :1].sum(axis=1"),
-    (attention.backward, "heads of dv not summed", "dyi).sum(axis=1", "dyi)[:, :1].sum(axis=1"),
+    (attention.backward, "dk without its queries' sum", "np.swapaxes(ds, -1, -2), qi)", "np.swapaxes(ds, -1, -2), qi * 1.001)"),
+    (attention.backward, "dv by other weights", "np.swapaxes(p, -1, -2), dyi)", "np.swapaxes(p, -1, -2), dyi * 1.001)"),
     (attention.backward, "drop the partial block", "for b in blocks(last - first, size[1])", "for b in blocks((last - first) // size[1] * size[1], size[1])"),
     (attention.scores, "mask only block 0", "if may is not None:\n        np.copyto(s, -np.inf", "if may is not None and j.start == 0:\n        np.copyto(s, -np.inf"),
     (attention.scores, "no mask", "np.copyto(s, -np.inf, where=~may)", "pass"),
     (attention.scores, "NaN behind the mask", "np.copyto(s, np.nan, where=bad[n, :, :, j])", "pass"),
     (attention.scores, "no bias", "s += _cut(bias, n, i, j)", "pass"),
     (attention.finite, "values that are not finite", " & np.isfinite(v).all(axis=-1)", ""),
-    (attention.Mask.block, "wrong causal offset", "may = behind >= 0", "may = behind >= 1"),
-    (attention.Mask.block, "the future seen", "may = behind >= 0", "may = behind >= -1"),
-    (attention.Mask.block, "a wide window", "np.abs(behind) < self.window", "np.abs(behind) <= self.window"),
-    (attention.Mask.block, "a causal block taken for full", "nearest < 0:", "nearest < -1:"),
-    (attention.Mask.block, "a window block taken for full", "-nearest) >= self.window", "-nearest) > self.window"),
+    (attention.by_position.__wrapped__, "wrong causal offset", "behind >= 0", "behind >= 1"),
+    (attention.by_position.__wrapped__, "the future seen", "behind >= 0", "behind >= -1"),
+    (attention.by_position.__wrapped__, "a wide window", "np.abs(behind) < window", "np.abs(behind) <= window"),
+    (attention.by_position.__wrapped__, "the window ignored", "if window is not None:", "if False:"),
+    (attention.by_position.__wrapped__, "the window alone", "may &= np.abs", "may[...] = np.abs"),
     (attention.Mask.block, "documents ignored", "if self.documents is not None:", "if False:"),
     (attention.Mask.block, "a given mask ignored", "if self.given is not None:", "if False:"),
-    (attention.Mask.block, "the offset ignored", "behind = self.offset + ", "behind = "),
+    (attention.Mask.block, "the offset ignored", "self.offset + i.start - j.start", "i.start - j.start"),
     (attention.Mask.keys, "a key too few before", "i.start - self.window + 1", "i.start - self.window + 2"),
     (attention.Mask.keys, "a key too few behind", "i.stop - 1 + self.window", "i.stop - 2 + self.window"),
     (attention.Mask.keys, "a causal key too few", "self.offset + i.stop)\n", "self.offset + i.stop - 1)\n"),
@@ -253,10 +278,10 @@ OPTIMIZERS = [
     (optimizer.Optimizer.step, "warnings in the middle", "with uninterrupted(), np.errstate(all=\"ignore\"):", "with uninterrupted():"),
     (optimizer.Optimizer._checked, "a gradient in the parameters' memory", "g.copy() if is_owned(g) else g", "g"),
     (optimizer.Optimizer._checked, "NaN let through", "if not all_finite(g := g.reshape(-1)):", "if not all_finite(g := g.reshape(-1)) and False:"),
-    (optimizer.Optimizer._checked, "another array unnoticed", "if t.value is not self._values[path]:", "if False:"),
+    (optimizer.Optimizer._checked, "another array unnoticed", "if value is not self._values[path]:", "if False:"),
     (optimizer.Optimizer._checked, "names unchecked", "self._check_names(\"grads\", given)", "pass"),
-    (optimizer.Optimizer._checked, "shapes unchecked", "if g.shape != t.shape:", "if False:"),
-    (optimizer.Optimizer._checked, "dtypes unchecked", "if g.dtype != t.dtype:", "if False:"),
+    (optimizer.Optimizer._checked, "shapes unchecked", "if g.shape != value.shape:", "if False:"),
+    (optimizer.Optimizer._checked, "dtypes unchecked", "if g.dtype != value.dtype:", "if False:"),
     (optimizer.all_finite, "large taken for infinite", "math.isfinite(x.dot(x)) or bool(np.isfinite(x).all())", "math.isfinite(x.dot(x))"),
     (optimizer.all_finite, "only NaN", "bool(np.isfinite(x).all())", "not np.isnan(x).any()"),
     (optimizer.Optimizer.__init__, "every parameter decays", "self.weight_decay if self._decays(path, decay) else 0.0", "self.weight_decay"),
@@ -291,6 +316,7 @@ OPTIMIZERS = [
     (schedules._half_cosine, "a whole cosine", "math.pi * progress", "2 * math.pi * progress"),
     (tree.uninterrupted.__exit__, "Ctrl-C is forgotten", "if self.pending:", "if False:"),
     (tree.uninterrupted.__exit__, "the handler stays", "signal.signal(signal.SIGINT, self.previous)", "pass"),
+    (tree.uninterrupted.__enter__, "Ctrl-C is not caught", "self.pending.append(number)", "None"),
 ]  # fmt: skip
 
 SAVING = [
@@ -348,17 +374,40 @@ SAVING = [
 # The quickest first; a mutant dies at the first test that fails. REGISTRY stands for the checks of all ops.
 REGISTRY = "the checks of the registry"
 FAMILIES = {
-    "engine": (ENGINE, ["tests.test_transforms", "tests.test_engine", "tests.test_corners", REGISTRY, "tests.ops.test_indexing",
+    "engine": (ENGINE, ["tests.test_transforms", "tests.test_corners", "tests.test_engine", REGISTRY, "tests.ops.test_indexing",
                         "tests.test_state_machine"]),
-    "ops": (OPS, ["tests.test_transforms", "tests.test_engine", "tests.test_corners", REGISTRY, "tests.ops.test_classified"]),
+    "ops": (OPS, ["tests.test_transforms", "tests.test_corners", "tests.test_engine", REGISTRY, "tests.ops.test_classified"]),
     "transforms": (TRANSFORMS, ["tests.test_transforms", "tests.test_corners", "tests.nn.test_layers", "tests.test_engine"]),
-    "kernels": (KERNELS, ["tests.fused.test_attention"]),
+    "kernels": (KERNELS, ["tests.fused.test_attention", "tests.fused.test_kernels", "tests.test_graph"]),
+    "kernel sources": ([], ["tests.fused.test_attention", "tests.fused.test_kernels"]),
     "optim": (OPTIMIZERS, ["tests.test_optim", "tests.test_tree"]),
     "saving": (SAVING, ["tests.test_saving", "tests.test_corners"]),
 }  # fmt: skip
 
 
+def kernel_functions() -> list[FunctionType]:
+    """Every function in the files of the kernels but their twins, which are what the tests compare with."""
+    twins = {item.reference for item in registry_module.registry if isinstance(item, Fused)}
+    found: list[FunctionType] = []
+    for module in [m for name, m in sorted(sys.modules.items()) if name.startswith("tinygrad_notes.fused.")]:
+        members = [v for x in vars(module).values() for v in (vars(x).values() if isinstance(x, type) else [x])]
+        members = [getattr(v, "__wrapped__", getattr(v, "fget", v)) for v in members]
+        found += [f for f in members if isinstance(f, FunctionType) and f.__module__ == module.__name__ and f not in twins]
+    return [f for f in dict.fromkeys(found) if f.__code__.co_filename.endswith(".py")]
+
+
+def of_kernel_sources() -> Iterator[Mutant]:
+    """Every small change of syntax in every function of the kernels: no list to keep in step with them."""
+    for function in kernel_functions():
+        if function.__name__.startswith(("_case", "masked")) or "reference" in function.__name__:
+            continue
+        for mutator, what, changed in source.mutants_of(function):
+            yield Mutant("kernel sources", function, mutator, what, partial(without_plans, function, source.compiled(function, changed)))
+
+
 def of_family(family: str) -> Iterator[Mutant]:
+    if family == "kernel sources":
+        yield from of_kernel_sources()
     for function, mutator, old, new in FAMILIES[family][0]:
         code = edited(function, old, new)
         where = " ".join(f"{old} -> {new}".split())
@@ -367,16 +416,21 @@ def of_family(family: str) -> Iterator[Mutant]:
 
 @contextmanager
 def without_plans(function: FunctionType, code: CodeType) -> Iterator[None]:
-    """`function` runs `code`, and no op remembers what it planned before."""
+    """`function` runs `code`, and nothing remembers what it planned or found before."""
     ops = [item for item in (*registry_module.registry, registry_module.IDENTITY) if isinstance(item, Op)]
-    for item in ops:
-        item.plans.clear()
+    caches = [v for name, m in list(sys.modules.items()) if name.startswith("tinygrad_notes") for v in vars(m).values()]
+    forget = [item.plans.clear for item in ops] + [v.cache_clear for v in caches if hasattr(v, "cache_clear")]
+
+    def start_anew():
+        for each in forget:
+            each()
+
+    start_anew()
     try:
         with replaced(function, code):
             yield
     finally:
-        for item in ops:
-            item.plans.clear()
+        start_anew()
 
 
 def check_registry() -> None:
@@ -386,10 +440,21 @@ def check_registry() -> None:
         check_op(item, samples if any(len(s.varied) > 1 for s in samples) else samples[:1])
 
 
-def killers(family: str) -> list[Callable[[], None]]:
-    """The tests of a family, each of which has passed when this returns."""
+def first_killers(mutant: Mutant) -> list[Callable[[], None]]:
+    """The checks of the registry for the kernels of the file that a mutant stands in, or for all: they kill most, and at once."""
+    if not mutant.family.startswith("kernel"):
+        return []
+    kernels = [item for item in registry_module.registry if isinstance(item, Fused)]
+    here = [item for item in kernels if item.forward.__module__ == mutant.item.__module__]
+    return [partial(check_op, item) for item in here or kernels]
+
+
+def killers(family: str, quick: bool = False) -> list[Callable[[], None]]:
+    """The tests of a family, each of which has passed when this returns; only those before REGISTRY if they shall be quick."""
     found = []
     for name in FAMILIES[family][1]:
+        if name == REGISTRY and quick:
+            break
         if name == REGISTRY:
             check_registry()
             found.append(check_registry)

@@ -39,8 +39,6 @@ EQUIVALENT: list[tuple[str, str, str, str, str]] = [
     ("np.prod", "one branch always", "np.where(where, g, 0)", SAME, "where(True, g, 0) = g"),
     ("np.cumsum", "one branch always", "sum_from_here(g, axis)", SAME, "axis=None: g has one axis, 0"),
     ("standardise", "one branch always", "(gx, g * z, g)", SAME, "a gradient of no weight is not used"),
-    ("root_mean_square", "one branch always", "(gx, g * (x * r))", SAME, "a gradient of no weight is not used"),
-    ("row_losses", "drop a sign or a not", "one_hot(targets, x.shape[1], x.dtype)", SAME, "x has two axes"),
     # What np.where does not take.
     ("np.power", "another number", "y.dtype.type(2)", SAME, "there y = 0, and 0 log c = 0 for any c"),
     ("np.sinc", "another number", "np.where(near, 2, x)", SAME, "where near, the quotient is not taken"),
@@ -79,8 +77,7 @@ EQUIVALENT: list[tuple[str, str, str, str, str]] = [
         for mutator in ("wrong axis (roll)", "cached array")
     ),
     *(
-        (name, mutator, "member -1", ROUNDING, "the weight was repeated along axis 0: the walk sums over it, into a new array")
-        for name in ("standardise", "root_mean_square")
+        ("standardise", mutator, "member -1", ROUNDING, "the weight was repeated along axis 0: the walk sums over it, into a new array")
         for mutator in ("wrong axis (roll)", "cached array")
     ),
     ("astype", "upcast to float64", "rule 1", SAME, "the walk casts the gradient to the input's dtype"),

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.mutation import source, suite
 from tests.mutation.outcome import Mutant, killed_by
-from tests.ops import test_registry
+from tests.ops import test_registry, test_variants
 from tests.ops.samples import sample
 from tinygrad_notes.binding import reads_of
 from tinygrad_notes.registry import Fused, Op, registry
@@ -231,7 +231,11 @@ def of_op(op: Op, sources: bool = True) -> Iterator[Mutant]:
             if sources:
                 yield from changed_rules(op, i, rule)
     if op.into is not None:
-        yield from changed_into(op, op.into)
+        yield from wrapped_into(op, op.into)
+        if sources:
+            for mutator, what, tree in source.mutants_of(op.into):
+                new = source.remade(op.into, tree)
+                yield Mutant("source", op, mutator, f"into, {what}", partial(with_attribute, op, "into", new))
 
 
 def wrapped_rules(op: Op, i: int, rule: Callable) -> Iterator[Mutant]:
@@ -261,15 +265,13 @@ def wrapped_rules(op: Op, i: int, rule: Callable) -> Iterator[Mutant]:
             yield Mutant("rule", op, "swap parents", f"rules {j + 1}, {i + 1}", lambda rules=rules: with_rules(op, rules, everything(op)))
 
 
-def changed_into(op: Op, into: Callable) -> Iterator[Mutant]:
+def wrapped_into(op: Op, into: Callable) -> Iterator[Mutant]:
     for mutator, f in ARITHMETIC.items():
 
         def spoiled(buffer, g, f=f, **params):
             into(buffer, f(g, ()), **params)
 
-        yield Mutant("rule", op, mutator, "into", lambda spoiled=spoiled: with_attribute(op, "into", spoiled))
-    for mutator, what, tree in source.mutants_of(into):
-        yield Mutant("source", op, mutator, f"into, {what}", lambda tree=tree: with_attribute(op, "into", source.remade(into, tree)))
+        yield Mutant("rule", op, mutator, "into", partial(with_attribute, op, "into", spoiled))
 
 
 def sharing(rule: Callable) -> list[tuple[Op, int]]:
@@ -343,11 +345,11 @@ def all_mutants() -> Iterator[Mutant]:
 
 
 def check_op(item: Any, samples: list | None = None) -> None:
-    """Every check of tests/ops/test_registry.py on every case of an op: raises what the first failure raises."""
+    """Every check of the registry on every case of an op: raises what the first failure raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for s in samples or samples_of(item):
-            for check in test_registry.CHECKS:
+            for check in [*test_registry.CHECKS, *test_variants.MORE]:
                 check(s)
 
 
@@ -385,6 +387,8 @@ def killers(mutant: Mutant) -> Iterator[Callable[[], None]]:
     """What must kill a mutant: the checks of the registry, then the tests of the file it stands in."""
     items = mutant.shared or (mutant.item,)
     yield from (partial(check_op, item) for item in items)
+    if not mutant.applies:
+        return  # it changed nothing in any case
     modules = list(dict.fromkeys(name for item in items for name in modules_for(item)))
     for name in modules:
         suite.tests_in(name)

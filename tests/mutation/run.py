@@ -71,7 +71,7 @@ def main(families: list[str]) -> int:
     for family in engine.FAMILIES:
         if not families or family in families:
             killers = engine.killers(family)
-            tally.take(list(engine.of_family(family)), lambda mutant, killers=killers: killers)
+            tally.take(list(engine.of_family(family)), lambda mutant, killers=killers: [*engine.first_killers(mutant), *killers])
     if not families or "rules" in families:
         for row in equivalent.EQUIVALENT:
             equivalent.check(row, [m for m in mutants if equivalent.means(row, m)], 1000)

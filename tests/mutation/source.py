@@ -215,7 +215,10 @@ def mutants_of(function: FunctionType) -> Iterator[tuple[str, str, ast.AST]]:
     stack: list[tuple[ast.AST, ast.AST]] = [(child, child) for child in reversed(body)]
     while stack:
         node, around = stack.pop()  # around: the largest expression with this node that fits in a line
-        if isinstance(node, ast.Raise | ast.JoinedStr | ast.FunctionDef | ast.arguments) or is_docstring(node) or only_raises(node):
+        if isinstance(node, ast.FunctionDef):  # an inner function: its body, not its arguments
+            stack += [(child, child) for child in reversed(node.body)]
+            continue
+        if isinstance(node, ast.Raise | ast.JoinedStr | ast.arguments) or is_docstring(node) or only_raises(node):
             continue
         if not isinstance(around, ast.expr) or len(ast.unparse(around)) > LONGEST:
             around = node

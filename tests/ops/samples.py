@@ -5,11 +5,14 @@ list of such arguments, a final dict holds keyword arguments, and all else is pa
 (`Given(x)` passes x). Each random array of floats is an input to differentiate.
 """
 
+import importlib
+import pkgutil
 import re
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import tinygrad_notes
 from tinygrad_notes.binding import Given
 from tinygrad_notes.check import step
 from tinygrad_notes.registry import Op, registry
@@ -17,6 +20,10 @@ from tinygrad_notes.registry import Op, registry
 import numpy as np
 
 LOW_HIGH = (-2.0, 2.0)
+
+for module in pkgutil.walk_packages(tinygrad_notes.__path__, "tinygrad_notes."):  # also a file that nothing imports yet registers its ops
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 
 
 @dataclass
@@ -76,6 +83,8 @@ def name(item, case) -> str:
 def plain_function(item):
     if not hasattr(item, "function"):
         return item.reference
+    if re.match(r"mathieu_|pro_|obl_", item.name):
+        return item.forward  # in float32, SciPy's own gives NaN or never returns; test_special.py compares the two in float64
     function = item.function
     return getattr(*function) if isinstance(function, tuple) else function  # (np.add, "reduce")
 

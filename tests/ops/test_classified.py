@@ -8,17 +8,17 @@ import types
 
 from tinygrad_notes import Tensor
 from tinygrad_notes.core import table
+from tinygrad_notes.ops import structured  # noqa: F401  (importing registers, and imports numpy.lib.recfunctions)
 from tinygrad_notes.registry import constants, refused, registry
 
 import numpy as np
 import pytest
 
 DISPATCHER = type(np.concatenate)
-# Whose functions take what a Tensor cannot be (masked, structured, character and matrix arrays), or only test and build NumPy.
+# Whose functions are NumPy's again, or make masked arrays, records and matrices of what np.asarray gives (which raises), or only test and build NumPy.
 LEFT_OUT = {
     "numpy.ma",
     "numpy.rec",
-    "numpy.lib.recfunctions",
     "numpy.testing",
     "numpy.f2py",
     "numpy.distutils",
@@ -58,6 +58,16 @@ def test_every_function_is_classified():
     assert not missing, (
         f"{len(missing)} functions of NumPy {np.__version__} are no op, composition, constant or refusal: {', '.join(missing)}"
     )
+
+
+def test_a_new_function_is_noticed(monkeypatch):
+    """As a new release of NumPy would bring them: a function that dispatches, a ufunc, and one in a module inside."""
+    function = np._core.overrides.array_function_dispatch(lambda x: (x,))(lambda x: x)
+    ufunc = np.frompyfunc(lambda x: x, 1, 1)
+    monkeypatch.setattr(np, "brand_new", function, raising=False)
+    monkeypatch.setattr(np.linalg, "brand_new", ufunc, raising=False)
+    missing = {name for f, name in asking().items() if f not in table}
+    assert missing == {"np.brand_new", "np.linalg.brand_new"}
 
 
 def test_no_function_is_in_two_classes():

@@ -81,6 +81,105 @@ def set_row(x, v):
     return np.stack(y)
 
 
+# --- programs, as people write them ---------------------------------------------------------------------
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def runge_kutta(f, y, h=0.1, n=3):
+    for _ in range(n):
+        k1 = f(y)
+        k2 = f(y + h / 2 * k1)
+        k3 = f(y + h / 2 * k2)
+        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + f(y + h * k3))
+    return y
+
+
+def gram_schmidt(a):
+    q = []
+    for v in a.T:
+        for u in q:
+            v = v - np.dot(u, v) * u
+        q.append(v / np.linalg.norm(v))
+    return np.column_stack(q)
+
+
+def kalman(x, P, z):
+    H = np.array([[1.0, 0.0]], x.dtype)
+    K = P @ H.T @ np.linalg.inv(H @ P @ H.T + 0.5)
+    return x + K @ (z - H @ x), (np.eye(2, dtype=x.dtype) - K @ H) @ P
+
+
+def lstm(x, h, c, W):
+    i, f, o, u = np.split(np.concatenate([x, h]) @ W, 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(u)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def gaussian_process(x, y, width):
+    K = np.exp(-0.5 * (x[:, None] - x[None, :]) ** 2 / width**2) + 0.5 * np.eye(len(x))
+    L = np.linalg.cholesky(K)
+    return 0.5 * y @ np.linalg.solve(L.T, np.linalg.solve(L, y)) + np.log(np.diag(L)).sum()
+
+
+def viterbi(emissions, transitions):
+    best = emissions[0]
+    for row in emissions[1:]:
+        best = np.max(best[:, None] + transitions, axis=0) + row
+    return best.max()
+
+
+def forward_algorithm(emissions, transitions):
+    total = emissions[0]
+    for row in emissions[1:]:
+        total = np.logaddexp.reduce(total[:, None] + transitions, axis=0) + row
+    return np.logaddexp.reduce(total)
+
+
+def sinkhorn(cost):
+    K = np.exp(-cost)
+    u = np.ones(len(cost), cost.dtype)
+    for _ in range(3):
+        v = 1 / (K.T @ u)
+        u = 1 / (K @ v)
+    return (u[:, None] * K * v * cost).sum()
+
+
+def bilinear(image, places):
+    i, j = np.floor(places).astype(int).T
+    f, g = places[:, 0] - i, places[:, 1] - j
+    return image[i, j] * (1 - f) * (1 - g) + image[i + 1, j] * f * (1 - g) + image[i, j + 1] * (1 - f) * g + image[i + 1, j + 1] * f * g
+
+
+def whiten(x):
+    w, v = np.linalg.eigh(np.cov(x.T))
+    return (x - x.mean(0)) @ v @ np.diag(1 / np.sqrt(w)) @ v.T
+
+
+def smooth(x, a):
+    out = [x[0]]
+    for v in x[1:]:
+        out.append(a * v + (1 - a) * out[-1])
+    return np.stack(out)
+
+
+def overlap(a, b):
+    size = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
+    return size / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - size)
+
+
+def mean_by_group(x, groups, n):
+    count = np.maximum(np.bincount(groups, minlength=n), 1)[:, None].astype(x.dtype)
+    return at(np.zeros((n, x.shape[1]), x.dtype))[groups].add(x) / count
+
+
+def black_scholes(s, v, k=1.1, t=0.5):
+    d = (np.log(s / k) + 0.5 * v**2 * t) / (v * math.sqrt(t))
+    return s * sp.ndtr(d) - k * sp.ndtr(d - v * math.sqrt(t))
+
+
 # fmt: off
 EXPRESSIONS = [
     # --- arithmetic and operators
@@ -799,6 +898,70 @@ EXPRESSIONS = [
     (lambda x: x.reshape(2, 2, 2, 2).max(axis=(1, 3)), (4, 4)),
     (lambda x: np.linalg.norm(np.cross(x[1:] - x[0], x[:-1] - x[-1]), axis=-1), (4, 3)),
     (lambda x: np.prod(np.where(M23, x, 1), axis=1) ** (1 / 2), pos(2, 3)),
+    # --- programs
+    (lambda y: runge_kutta(lambda y: np.stack([y[0] * (1 - y[1]), y[1] * (y[0] - 1)]), y), pos(2)),
+    (lambda a: gram_schmidt(a), well(3, 3)),
+    (lambda x, P, z: kalman(x, P @ P.T + np.eye(2, dtype=P.dtype), z), (2,), (2, 2), (1,)),
+    (lambda x, h, c, W: lstm(x, h, c, W), (2,), (3,), (3,), (5, 12)),
+    (lambda x, y, width: gaussian_process(x, y, width), inc(4), (4,), pos()),
+    (lambda e, t: viterbi(e, t), (4, 3), (3, 3)),
+    (lambda e, t: forward_algorithm(e, t), (4, 3), (3, 3)),
+    (lambda c: sinkhorn(c), pos(3, 3)),
+    (lambda image, places: bilinear(image, places), (4, 4), between(0.1, 1.9)(3, 2)),
+    (lambda x: whiten(x), (6, 2)),
+    (lambda x, a: smooth(x, a), (4,), unit()),
+    (lambda a, b: overlap(a + np.array([0, 0, 5.0, 5.0]), b + np.array([1, 1, 6.0, 6.0])), (4,), (4,)),
+    (lambda x: mean_by_group(x, np.array([0, 2, 0, 2]), 3), (4, 2)),
+    (lambda s, v: black_scholes(s, v), pos(3), unit()),
+    (lambda x: (x - np.roll(x, 1)) @ np.correlate(x, x, mode="full")[len(x) - 1 :], (5,)),
+    (lambda x, y: np.sqrt(((x[:, None, :] - y[None, :, :]) ** 2).sum(-1)).min(axis=1), (3, 2), (2, 2)),
+    (lambda x: np.clip(x, *np.quantile(x, [0.1, 0.9])), (8,)),
+    (lambda x: np.median(np.abs(x - np.median(x))), (5,)),
+    (lambda r: r ** np.abs(np.subtract.outer(np.arange(4), np.arange(4))), unit()),
+    # --- Tensors where NumPy wants a number
+    (lambda x: x[None] + x * x, ()),
+    (lambda x: np.stack([x, 2 * x])[None].sum() + x**2 * x, ()),
+    (lambda x, q: np.quantile(x, q), (7,), unit(2)),
+    (lambda x, q: np.percentile(x, 100 * q, axis=1, method="hazen", keepdims=True), (2, 6), unit()),
+    (lambda x, q: np.nanquantile(x, q, axis=1), nan(2, 6), unit(2)),
+    (lambda q: np.quantile(np.arange(7.0), q) + np.quantile([1.0, 4.0, 9.0], q), unit(3)),
+    (lambda x, q: np.quantile(x, q, weights=W4, method="inverted_cdf") * q, (4,), unit()),
+    (lambda x: np.histogram(x, 3), (5,)),
+    (lambda x: np.histogram(x, bins=4, density=True), (6,)),
+    (lambda x: np.histogram_bin_edges(x, "sturges"), (6,)),
+    (lambda x, w: np.histogram(x, 3, weights=w, density=True), (6,), pos(6)),
+    (lambda x: np.poly(x), (3, 3)),
+    (lambda x: np.poly1d(x)(2.0) + np.poly1d(x).deriv()(1.0), (3,)),
+    (lambda x, y: np.polyfit(x, y, 1, full=True)[:2], inc(5), (5,)),
+    (lambda x, y: np.polyfit(x, y, 1, cov=True), inc(5), (5,)),
+    (lambda x, y: np.polyfit(x, y, 1, w=[1, 2, 1, 2, 1], cov="unscaled")[1], inc(5), (5,)),
+    (lambda a, b: np.matmul(a, b, axes=[(-2, -1), (-1, -2), (-1, -2)]), (2, 3), (4, 3)),
+    (lambda a, b: np.vecdot(a, b, axes=[0, 0, ()]), (3, 2), (3, 2)) if hasattr(np, "vecdot") else (lambda x: x, (3,)),
+    (lambda x: np.cov(x, bias=None) + np.cov(x, bias=True), (2, 4)),
+    (lambda x: np.take(x, [True, False], axis=1) + np.take(x, True), (2, 3)),
+    (lambda x: np.linalg.norm(x, np.float32(1.5)), (4,)),
+    (lambda x: np.nan_to_num(x, nan=[0.5]), nan(2, 3)),
+    (lambda x: np.cumulative_sum(x, axis=(1,)) if hasattr(np, "cumulative_sum") else x, (2, 3)),
+    (lambda x: np.polyadd(x, x) - np.polysub(2 * x, x), (2, 3)),
+    (lambda x: np.subtract.reduce(x, 0, np.float64) + np.hypot.accumulate(x, dtype=np.float64), (3, 2)),
+    # --- indexing, mixed
+    (lambda x: x[:, [0, 1, 1], [2, 0, 2]] + x[0, 0, 0], (2, 3, 4)),
+    (lambda x: x[[0, 1], :, [1, 2]], (2, 3, 4)),
+    (lambda x: x[np.ix_([True, False, True], [1])], (3, 2)),
+    (lambda x: x[2:0:-1, ::-2] @ x[:2, :2], (3, 4)),
+    (lambda x: np.stack([x[i] for i in np.ndindex(x.shape)]), (2, 3)),
+    (lambda x: -np.log(softmax(x)[np.arange(2), [1, 2]]).mean(), (2, 3)),
+    (lambda x, v: at(x)[[0, 0, 2]].set(v) + at(x)[[0, 0, 2]].add(v), (3,), (3,)),
+    (lambda x, v: at(x)[[1, 1]].multiply(v) * at(x)[[1, 1]].max(v) + at(x)[[1, 1]].min(v), (3,), (2,)),
+    (lambda x: at(x)[x > 0].set(0.0), (3, 4)),
+    # --- scipy.special, rare ones
+    (lambda m: sp.ellipkinc(0.7, m) + sp.ellipeinc(2.5, m), unit(3)),
+    (lambda u, m: sp.ellipj(u, m)[:3], inside(3), unit(3)),
+    (lambda x, y, z: sp.elliprf(x, y, z) + sp.elliprg(x, y, z) + sp.elliprj(x, y, z, 0.5), pos(2), pos(2), pos(2)),
+    (lambda x: sp.elliprf(x, x, x) + sp.elliprd(x, x, x) + sp.elliprc(x, x), pos(3)),
+    (lambda x, s, g: sp.voigt_profile(x, s, g), (3,), pos(), pos()),
+    (lambda x, nc: sp.chndtr(x, 3, nc) + sp.nctdtr(4, nc, x) + sp.ncfdtr(2, 5, nc, x), pos(3), pos(3)),
+    (lambda x: sp.kolmogorov(x) + sp.kolmogi(0.3 * x), pos(3)),
 ]
 # fmt: on
 
@@ -992,7 +1155,7 @@ CONSTANTS = [
     (lambda x: np.isnan(x) | np.isinf(x) | ~np.isfinite(x),), (lambda x: np.isclose(x, 0.1, atol=1),), (lambda x: np.allclose(x, x + 1e-12),),
     (lambda x: np.array_equal(x, x),), (lambda x: np.logical_and(x > 0, x),), (lambda x: np.any(x > 1, axis=0),), (lambda x: np.all(x, keepdims=True),),
     (lambda x: x.any(0),), (lambda x: np.count_nonzero(x > 0, axis=1),), (lambda x: np.nonzero(x > 0),), (lambda x: np.where(x),), (lambda x: np.argwhere(x > 0),),
-    (lambda x: np.flatnonzero(x),), (lambda x: np.searchsorted([-1.0, 0.0, 1.0], x),), (lambda x: np.digitize(x, [0.0]),), (lambda x: np.histogram(x, 3),),
+    (lambda x: np.flatnonzero(x),), (lambda x: np.searchsorted([-1.0, 0.0, 1.0], x),), (lambda x: np.digitize(x, [0.0]),),
     (lambda x: np.histogram(x, bins=[-2, 0, 2], density=True)[0],), (lambda x: np.isin(x, [1.0]),), (lambda x: np.shape(x),), (lambda x: np.size(x, 1),),
     (lambda x: np.ndim(x),), (lambda x: len(x),), (lambda x: np.zeros_like(x, shape=(2,)),), (lambda x: np.ones_like(x, dtype=int),), (lambda x: np.full_like(x, 3),),
     (lambda x: np.result_type(x, np.float32),), (lambda x: np.linalg.matrix_rank(x),), (lambda x: np.angle(x),), (lambda x: np.imag(x),),
@@ -1030,10 +1193,7 @@ REFUSED = {
     "np.exp out=": (lambda: np.exp(T, out=A.copy()), "out="),
     "np.sum out=": (lambda: np.sum(T, out=np.zeros(())), "out="),
     "np.exp where=": (lambda: np.exp(T, where=M23), "where="),
-    "np.matmul axes=": (lambda: np.matmul(T, T, axes=[(0, 1), (1, 0), (0, 1)]), "axes="),
     "np.add.at": (lambda: np.add.at(A.copy(), 0, T[0]), r"at\(x\)"),
-    "np.sum initial=t": (lambda: np.sum(T, initial=T[0, 0]), "initial="),
-    "np.quantile q=t": (lambda: np.quantile(T, T[0, 0]), "q="),
     "np.bincount(t)": (lambda: np.bincount(T[0]), "safe"),
     "np.pad empty": (lambda: np.pad(T, 1, "empty"), "'empty'"),
     "np.fft.rfft": (lambda: np.fft.rfft(T), "complex"),
@@ -1043,7 +1203,6 @@ REFUSED = {
     "np.gcd": (lambda: np.gcd(T, T), "integers"),
     "np.vectorize": (lambda: np.vectorize(abs)(T), "plain array"),
     "np.put": (lambda: np.put(A.copy(), 0, T[0]), "in place"),
-    "np.polyfit full=": (lambda: np.polyfit(T[0], T[1], 1, full=True), "full="),
     "sp.jv of order t": (lambda: sp.jv(T, 1.0), "argument 1"),
     "sp.logsumexp": (lambda: sp.logsumexp(T), "plain array"),
     "float": (lambda: float(T[0, 0]), r"t\.item"),
@@ -1071,6 +1230,10 @@ WRONG = [
     (lambda x: np.einsum("ij,jk", x, x),), (lambda x: np.einsum("ijk", x),), (lambda x: np.pad(x, -1),), (lambda x: np.pad(x, 1, "bad"),), (lambda x: np.quantile(x, 1.5),),
     (lambda x: np.percentile(x, 30, method="bad"),), (lambda x: np.median(x, axis=4),), (lambda x: np.convolve(x, x),), (lambda x: np.diff(x, -1),), (lambda x: np.squeeze(x, 0),),
     (lambda x: np.average(x, weights=[1.0, 2.0]),), (lambda x: np.choose([0, 5], [x[0], x[1]]),), (lambda x: np.stack([x, x[0]]),), (lambda x: np.moveaxis(x, 0, 5),),
+    (lambda x: np.take_along_axis(x, np.zeros((2, 1), int), 5),), (lambda x: np.take_along_axis(x, np.zeros((2, 1), int), None),), (lambda x: np.compress([[True], [False]], x),),
+    (lambda x: np.take(x, [0], axis=0.0),), (lambda x: np.choose([0.0, 1.0, 0.0], [x[0], x[1]]),),
+    (lambda x: np.resize(x, -2),), (lambda x: np.rollaxis(x, 4),), (lambda x: np.cross(x, x, axis=(1,)),), (lambda x: np.linspace(x, 1.0, 4.0),), (lambda x: np.linspace(x, 1.0, -4),),
+    (lambda x: np.pad(x, 1.5),), (lambda x: np.polyder(x[0], -1),), (lambda x: np.polyfit(x[0], x[1], 1, w=[1.0]),), (lambda x: np.polyadd(x, x[:1]),), (lambda x: np.cumulative_sum(x, axis=(0, 1)),),
     (lambda x: np.trace(x[0]),), (lambda x: np.diag(x[None]),), (lambda x: np.polyfit(x[0], x[1, :2], 1),), (lambda x: np.tensordot(x, x, 1),),
 ]  # fmt: skip
 

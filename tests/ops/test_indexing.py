@@ -270,3 +270,15 @@ def test_turns_name_no_place_twice():
     groups = turns(numbers)
     assert sorted(np.concatenate(groups)) == list(range(6))
     assert [sorted(numbers[group]) for group in groups] == [[0, 1, 3], [1, 3], [3]]
+
+
+@pytest.mark.parametrize("index", [None, Ellipsis, (), (None, None), True, np.array(True)], ids=repr)
+@pytest.mark.parametrize("first", [True, False], ids=["indexed first", "indexed last"])
+def test_a_number_that_is_indexed_and_used_elsewhere(index, first):
+    """Sums of 0-d arrays are NumPy scalars, into which indexing cannot add its gradient."""
+    x = Tensor(np.array(3.0))
+    part = x[index] if first else None
+    square = x * x
+    part = x[index] if part is None else part
+    loss = np.sum(part * part) + square + x * 2
+    assert gradients(loss, x) == 2 * 3.0 + 2 * 3.0 + 2

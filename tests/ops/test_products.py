@@ -312,3 +312,10 @@ def test_no_operand_is_large_in_a_long_einsum():
     sizes = {"a": 50, "b": 50, "c": 50, "d": 50}
     steps = plan("ab,bc,cd,d->a", tuple(tuple(sizes[n] for n in t) for t in ("ab", "bc", "cd", "d")), False)
     assert max(math.prod(sizes[n] for n in labels[-1]) for _, labels in steps) <= 2500
+
+
+@pytest.mark.parametrize("weights", [{"fweights": [1]}, {"aweights": [0.5]}])
+def test_one_weight_for_all_samples_is_rejected(weights):
+    for x in (np.ones((2, 3)), Tensor(np.ones((2, 3)))):
+        with pytest.raises(RuntimeError, match="samples"):
+            np.cov(x, **weights)

@@ -5,7 +5,8 @@ from functools import partial
 
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes.core import table
-from tinygrad_notes.ops.reductions import METHODS, product_of_others
+from tinygrad_notes.ops.quantiles import METHODS
+from tinygrad_notes.ops.reductions import product_of_others
 from tinygrad_notes.registry import constants, registry
 
 import numpy as np
@@ -25,8 +26,8 @@ def slope(f, x, g=None):
 
 
 def test_the_gradient_of_a_sum_is_a_view():
-    op, g, x = table[np.sum], np.ones(3), np.ones((1000, 3))
-    assert op.rules[0](g, None, x, axis=0).strides == (0, 8)
+    g, x = np.ones(3), np.ones((1000, 3))
+    assert Tensor(x).sum(0).node.op.rules[0](g, None, x, axis=0).strides == (0, 8)
     assert Tensor(x).sum(0).node.saved[0] is not x  # only the shape is kept
     assert table[np.mean].rules[0](g, None, x, axis=0).strides == (0, 8)
     assert Tensor(x).mean(0).node.saved[0] is not x
@@ -70,9 +71,14 @@ def test_nothing_to_reduce():
     assert slope(lambda t: np.max(t, initial=1.0), np.zeros(0)).shape == (0,)
 
 
-def test_an_initial_tensor_is_refused():
-    with pytest.raises(TypeError, match=r"np\.sum: initial= is a Tensor"):
-        np.sum(Tensor(np.ones(3)), initial=Tensor(1.0))
+def test_a_tensor_to_begin_with():
+    x, t = Tensor(np.array([1.0, 2.0, 2.0])), Tensor(np.array(2.0))
+    for f, by_x, by_t in ((np.sum, [1, 1, 1], 1), (np.prod, [8, 4, 4], 4), (np.max, [0, 0.25, 0.25], 0.5), (np.min, [1, 0, 0], 0)):
+        gx, gt = gradients(f(x, initial=t), [x, t])
+        assert gx.tolist() == by_x and gt == by_t
+        assert f(Tensor(np.zeros(0)), initial=t).item() == 2
+    with pytest.raises(ValueError, match=r"np\.sum: initial has shape \(3,\), expected one number"):
+        np.sum(x, initial=x)
     with pytest.raises(TypeError, match=r"np\.sum: out= would overwrite"):
         np.sum(Tensor(np.ones(3)), out=np.zeros(()))
 
@@ -169,9 +175,19 @@ def test_rows_with_different_numbers_of_nan():
         assert slope(lambda t: np.nanmedian(t, axis=1, keepdims=True), np.full((2, 3), NAN)).tolist() == [[0] * 3] * 2
 
 
-def test_a_tensor_as_q_is_refused():
-    with pytest.raises(TypeError, match=r"np\.quantile: q= is a Tensor"):
-        np.quantile(np.ones(3), Tensor(0.5))
+def test_a_tensor_as_q():
+    x = np.array([3.0, 1.0, 7.0])
+    for q, expected in ((0.0, 4.0), (0.3, 4.0), (0.5, 8.0), (0.8, 8.0)):  # at an element, the piece to the right
+        assert slope(partial(np.quantile, x), q) == pytest.approx(expected)
+        assert slope(partial(np.percentile, x), 100 * q) == pytest.approx(expected / 100)
+    assert not isinstance(np.quantile(x, Tensor(0.3), method="higher"), Tensor)  # a step: slope 0, a constant
+    row = np.array([[3.0, NAN, 7.0], [NAN, NAN, NAN]])
+    with pytest.warns(RuntimeWarning, match="All-NaN"):
+        y = np.nanquantile(row, Tensor(0.25), axis=1)
+    np.testing.assert_array_equal(y.value, [4.0, NAN])
+    assert np.isnan(np.quantile(row, Tensor(0.25), axis=1).value).all()
+    with pytest.raises(ValueError, match="range"):
+        np.quantile(x, Tensor(1.5))
 
 
 # --- NaN as a missing value -----------------------------------------------------------------------
@@ -209,7 +225,9 @@ def test_constants():
 
 def binary():
     found = [
-        item for item in registry if isinstance(getattr(item, "function", None), np.ufunc) and (item.function, "outer") in table and item.function.nin == 2
+        item
+        for item in registry
+        if isinstance(getattr(item, "function", None), np.ufunc) and (item.function, "outer") in table and item.function.nin == 2
     ]
     return [item for item in found if item.function in vars(np).values()]
 

@@ -5,7 +5,7 @@ ops that are wrong. Cotangents are random: with ones, the true gradients of soft
 every norm are zero, and a rule that returns zeros would pass.
 """
 
-from tests.ops.samples import Sample, all_cases, sample
+from tests.ops.samples import Sample, all_cases, fill, sample
 from tinygrad_notes.check import (
     EPS,
     EPS32,
@@ -23,7 +23,7 @@ from tinygrad_notes.check import (
     pull,
     random_like,
 )
-from tinygrad_notes.core import FREED, walk
+from tinygrad_notes.core import FREED, PICK, walk
 from tinygrad_notes.registry import Op, registry
 from tinygrad_notes.tensor import Tensor
 
@@ -75,7 +75,14 @@ def check_value(s: Sample):
         y, expected = s.call(mixed), s.plain(s.inputs)
     assert s.varied, f"{s.item.name}: no input of this case has a gradient; a tuple of ints is a random array"
     assert floats(expected), f"{s.item.name}: no output of this case is a float array"
-    assert_same_value(y, expected, exact=isinstance(s.item, Op) and s.item.forward is s.item.function)
+    assert_same_value(y, expected, exact=isinstance(s.item, Op) and s.item.forward is s.item.function and made_by(s.item, y))
+
+
+def made_by(op, y):
+    """Whether y comes out of this op, rather than of a composition that stands in for it (np.sum with a Tensor as initial=)."""
+    (first, *_) = floats(y)
+    node = first.node.parents[0] if first.node.op is PICK else first.node
+    return node.op is op
 
 
 def assert_same_value(mine, theirs, exact):
@@ -364,3 +371,23 @@ def test_every_rule_has_a_case(item):
             check_grads(f, *(rng.uniform(-2, 2, shape) for shape in shapes))
     missing = {i for i, rule in enumerate(item.rules) if rule is not None} - seen.inputs
     assert not missing, f"{item.label}: no case gives a Tensor to input {sorted(missing)}, so its rule is never tried: add one"
+
+
+def test_a_tensor_in_any_place_of_a_call_ends():
+    """Where NumPy wants an index, an axis or a mask, a Tensor gives a value or an error, never an endless loop between NumPy and us."""
+    for item, case, name in all_cases():
+        s = sample(item, case)
+        args = fill(s.template, s.inputs)
+        places = [*enumerate(args), *s.kwargs.items()]
+        for place, value in places:
+            try:
+                t = Tensor(np.asarray(value, float))
+            except (TypeError, ValueError):  # a word, a slice, a function, a ragged list
+                continue
+            positional = [t if i == place else a for i, a in enumerate(args)]
+            try:
+                s.calls(*positional, **{k: t if k == place else v for k, v in s.kwargs.items()})
+            except RecursionError:
+                pytest.fail(f"{name}: a Tensor as argument {place!r} never ends")
+            except Exception:  # an index that is no whole number, or what no rule knows: it says so
+                continue

@@ -331,8 +331,8 @@ def test_pad_with_tensors_and_by_axis():
         (lambda t: np.diff(t, -1), ValueError, "n=-1"),
         (lambda t: np.gradient(t[:1]), ValueError, "points"),
         (lambda t: np.polyint(t, 3, k=[1.0, 2.0]), ValueError, "constants"),
-        (lambda t: np.poly(np.reshape(t, (2, 2))), TypeError, "complex"),
-        (lambda t: np.polyfit(t, t, 1, cov=True), TypeError, "cov"),
+        (lambda t: np.poly(np.reshape(t, (1, 4))), ValueError, "square"),
+        (lambda t: np.polyfit(t, t, 3, cov=True), ValueError, "more points"),
         (lambda t: np.add.accumulate(t, out=np.empty(4)), TypeError, "out="),
     ],
 )

@@ -62,6 +62,12 @@ LIMITS = {
         Limit("np.c_[t, t]", "np.column_stack([t, t])"),
         Limit("np.matrix(m)", "m", "`@` is the matrix product of a Tensor"),
         Limit("np.fromiter(t, float)", "np.stack(list(t))"),
+        Limit(
+            "np.ma.masked_where(a > 0, t)",
+            "np.where(a > 0, np.nan, t)",
+            "then `np.nansum` and its kin, or `np.sum(t, where=a <= 0)`",
+            same=False,
+        ),
     ],
     "Methods and functions that do not ask": [
         Limit("A.dot(t)", "A @ t", "a method of an array; the function `np.dot(A, t)` asks too"),
@@ -75,9 +81,16 @@ LIMITS = {
         Limit(
             "np.polynomial.polynomial.polyval(2.0, t)", "np.polyval(t[::-1], 2.0)", "its argument `x` may be a Tensor, its coefficients not"
         ),
-        Limit("np.polynomial.Polynomial(t)(2.0)", "np.polyval(t[::-1], 2.0)"),
+        Limit("np.polynomial.Polynomial(t)(2.0)", "np.polyval(t[::-1], 2.0)", "or `np.poly1d(t[::-1])(2.0)`"),
+        Limit("np.polynomial.Polynomial([1.0, 2.0])(t)", "np.polynomial.polynomial.polyval(t, [1.0, 2.0])"),
+        Limit("np.apply_along_axis(lambda r: r * s, 0, A)", "A * s", "it asks only the array that it cuts up"),
+        Limit("np.sum(a, initial=s)", "np.sum(a) + s", "where `a` is a Tensor, `initial=s` works"),
+        Limit("np.nan_to_num(a, nan=s)", "np.where(np.isnan(a), s, a)", "likewise"),
+        Limit("np.select([a > 0], [a], s)", "np.where(a > 0, a, s)", "the default is not asked"),
+        Limit("np.pad(a, 1, constant_values=s)", "np.concatenate([s[None], a, s[None]])", "likewise"),
         Limit("scipy.special.logsumexp(t)", "np.logaddexp.reduce(t)", "of SciPy only the ufuncs of `scipy.special` ask"),
         Limit("scipy.special.softmax(t)", "np.exp(t - np.logaddexp.reduce(t))"),
+        Limit("scipy.special.polygamma(2, t)", "-2 * scipy.special.zeta(3, t)", "(-1)^(n+1) n! zeta(n + 1, t); `digamma` is a ufunc"),
         Limit("scipy.linalg.solve(m, t)", "np.linalg.solve(m, t)"),
         Limit("scipy.linalg.cholesky(m @ m.T)", "np.linalg.cholesky(m @ m.T).T"),
         Limit("np.broadcast_shapes(t, t)", "np.broadcast_shapes(t.shape, t.shape)", "it takes shapes", constant=True),
@@ -92,11 +105,16 @@ LIMITS = {
         Limit("a[1:] = t[1:]", "np.concatenate([a[:1], t[1:]])"),
         Limit("a += t", "a = a + t; a", "with the Tensor on the left, `t += a` works"),
         Limit("np.exp(t, out=a)", "np.exp(t)"),
+        Limit(
+            "np.exp(t, where=t > 2)", "np.where(t > 2, np.exp(t), 0.0)", "without `out=`, NumPy leaves the others as memory was", same=False
+        ),
+        Limit("np.pad(t, 1, 'empty')", "np.pad(t, 1)", "likewise", same=False),
         Limit("np.copyto(a, t)", "np.copy(t)"),
         Limit("np.put(a, [0, 2], t[:2])", "at(a)[[0, 2]].set(t[:2])"),
         Limit("np.place(a, a == 0, t)", "at(a)[a == 0].set(t)"),
         Limit("np.putmask(a, a == 0, t)", "np.where(a == 0, t, a)"),
         Limit("np.put_along_axis(a, k, t[:2], 0)", "at(a)[k].set(t[:2])"),
+        Limit("np.put_along_axis(A, A.argmax(1)[:, None], s, 1)", "at(A)[np.arange(3), A.argmax(1)].set(s)"),
         Limit("np.fill_diagonal(A, t)", "np.where(np.eye(3, dtype=bool), t, A)"),
         Limit("np.add.at(a, [0, 0, 1], t)", "at(a)[[0, 0, 1]].add(t)"),
         Limit("t[0] = 1.0", "at(t)[0].set(1.0)"),
@@ -197,6 +215,18 @@ DIFFERENCES = {
             "a Tensor is no array: ask for `t.shape`, not for its class",
         ),
         Difference("f'{s:.2f}', len(t), s.item()", "('1.75', 3, 1.75)", "numbers and texts of a Tensor are constants"),
+    ],
+    "What moves with the data has a gradient": [
+        Difference(
+            "counts, edges = np.histogram(t, 2); (type(counts).__name__, gradients(edges[1], t))",
+            "('ndarray', array([0. , 0.5, 0.5]))",
+            "edges run from the smallest element to the largest, and so move with them; counts are constants; for a plot, `edges.value`",
+        ),
+        Difference(
+            "gradients(np.quantile(t, s / 2), [t, s])",
+            "[array([0.25, 0.  , 0.75]), array(1.25)]",
+            "a quantile moves with its elements and, between two of them, with `q`",
+        ),
     ],
     "float32 stays only if all is float32": [
         Difference(

@@ -27,6 +27,12 @@ import scipy
 import scipy.special
 
 UFUNCS = {f: f"scipy.special.{name}" for name, f in vars(scipy.special).items() if isinstance(f, np.ufunc)}
+BEHIND = {
+    "_zeta": "zeta(s, q)",
+    "_riemann_zeta": "zeta(s)",
+    "_lambertw": "lambertw",
+    "_ellip_harm": "ellip_harm",
+}  # ufuncs of Python functions
 METHODS = ("getitem", "astype")  # of an array: no function of NumPy's, but they dispatch too
 # {function: (what to know, arguments, the gradients of the sum of the result)}: values at kinks, tried by test_tables.py.
 ZERO, TIE, MIDDLE = [0.0, 0.0], [1.0, 3.0, 3.0], [2.0, 1.0, 1.0]
@@ -55,8 +61,10 @@ KINKS: dict[str, tuple[str, list, list]] = {
 NOTES = {name: text for name, (text, _, _) in KINKS.items()} | {
     "np.sort": "of equal elements, the stable order",
     "np.where": "nan of the branch not taken: [limits](limits.md)",
-    "np.histogram": "the weights' gradient",
-    "np.histogram2d": "the weights' gradient",
+    "np.histogram": "of edges, densities and sums of weights",
+    "np.histogram2d": "of edges, densities and sums of weights",
+    "np.histogramdd": "of edges, densities and sums of weights",
+    "scipy.special.itairy": "SciPy's values have six digits for |x| from 1 to 9",
     "np.bincount": "the weights' gradient",
     "np.heaviside": "the gradient of the value at 0",
     "np.linalg.eigh": "vectors of equal eigenvalues have no derivative",
@@ -144,7 +152,7 @@ def row(item: Any) -> list[str]:
 # --- constants -------------------------------------------------------------------------------
 
 
-MOVING = "places, taken as they are, without gradient (of `np.histogramdd`, the counts have one by the weights)"
+MOVING = "places, taken as they are, without gradient"
 
 
 def calls() -> Iterable[tuple]:
@@ -192,6 +200,10 @@ def names() -> dict[Any, str]:
     """{function: its name} for all that dispatch: NumPy's, SciPy's, and two methods of arrays."""
     found = {f: label(f) if label(f).startswith("np.") else path for f, path in asking().items()}
     found |= {f: label(f) if label(f).startswith("scipy.") else path for f, path in UFUNCS.items()}
+    for function in [*refused, *(getattr(item, "function", None) for item in registry)]:
+        name = getattr(function, "__name__", "")
+        if name in BEHIND:
+            found[function] = f"scipy.special.{BEHIND[name]}"
     for item in registry:
         function = getattr(item, "function", None)
         if item.name in METHODS or item.label.startswith("np."):
@@ -282,6 +294,13 @@ def lines() -> Iterable[str]:
     for reason, functions in reasons.items():
         yield f"- {reason}: {listed(functions, known)}"
     yield "- it writes in place, and a gradient would be lost: the method `at` of all ufuncs (`at(x)[index].add(v)` instead)"
+    yield ""
+    yield "Of the functions above, these arguments raise too:"
+    yield ""
+    yield "- `out=` of all: it writes in place"
+    yield "- `where=` of ufuncs called as functions: elements left out have no value; `np.where(mask, f(x), other)` (reductions take `where=`)"
+    yield "- `mode='empty'` of `np.pad`, whose new elements have no value, and a function as mode, which writes in place"
+    yield "- a Tensor as the order, degree or number of degrees of freedom of a function of scipy.special, where the derivative is no known function"
 
 
 def module_title(module: str) -> str:

@@ -212,15 +212,17 @@ def suspect(gradient, slopes, tolerance) -> str:
         return "right but for some signs: an absolute value, or a wrong branch"
     with np.errstate(all="ignore"):
         ratios = (gradient / slopes)[np.abs(slopes) > 10 * tolerance]
-    if ratios.size and np.ptp(ratios) <= 1e-4 * largest(ratios):
-        c = float(np.median(ratios))
+    c = float(np.median(ratios)) if ratios.size else 0.0
+    if c and np.ptp(ratios) <= 1e-4 * largest(ratios) and factor(c):
         whole = next(
             (f"{n}" if c > 1 else f"1/{n}" for n in [round(max(c, 1 / c) if c > 0 else 0)] if n > 1 and abs(max(c, 1 / c) - n) < 1e-3), None
         )
         return f"a constant factor {whole}: mean for sum, or a count" if whole else f"a constant factor {c:.6g}: a scale, an eps, or ddof"
+    if gradient.size > 1 and np.ptp(gradient) <= 1e-12 * largest(gradient) and np.ptp(slopes) > largest(tolerance):
+        return "the same number everywhere: a sum or a mean over too many axes, or a cotangent that is ignored"
     if not wrong.all():
         return "only some elements: an edge, a tie, a mask, an index that is named twice, or the point is on a kink"
-    return "no simple pattern: a missing term (softmax, norms), a missing sum over a broadcast axis, an axis, a swapped argument, or `=` for `+=`"
+    return "no simple pattern: a missing term (softmax, norms), a missing sum over a broadcast axis, a transpose of a factor, an axis, a swapped argument, or `=` for `+=`"
 
 
 def bent(call: Callable, outputs: Sequence[Any]) -> Callable:

@@ -95,6 +95,10 @@ class Rules(Watcher):
 
     def pulled(self, node, i, g):
         parent = node.parents[i]
+        if not isinstance(g, np.ndarray | np.generic | core.Variable):
+            raise GradientError(
+                f"{node.op.label}: the rule of input {i} gives a {type(g).__name__}, expected an array {parent.shape}; a rule of one input returns its gradient alone, not (g,)"
+            )
         expected = {self.width} if self.width else {np.dtype(d) for d in (parent.dtype, *np.atleast_1d(np.asarray(node.dtype, object)))}
         if g.ndim < len(parent.shape) or any(n not in (1, m) for n, m in zip(parent.shape[::-1], g.shape[::-1])):
             raise GradientError(

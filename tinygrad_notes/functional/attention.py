@@ -38,13 +38,6 @@ def check_attention(name, q, k, v, mask, bias):
         )
 
 
-def grouped(q, k):
-    """q (..., nh, Tq, hd) and the number of key heads -> (N, nh / nkv, Tq, hd): queries beside those that share their keys."""
-    *batch, nh, Tq, hd = q.shape
-    nkv = k.shape[-3]
-    return q.reshape(math.prod(batch) * nkv, nh // nkv, Tq, hd)
-
-
 def spread(x, q, k):
     """A mask or bias that broadcasts to (..., nh, Tq, Tk) as one that broadcasts to the groups, (N|1, R|1, Tq|1, Tk|1)."""
     if x is None:
@@ -76,19 +69,17 @@ def scaled_dot_product_attention(
     check_attention(NAME, q, k, v, mask, bias)
     check_window(NAME, window)
     *batch, nh, Tq, hd = q.shape
-    nkv, Tk, vd = v.shape[-3:]
-    N = math.prod(batch) * nkv
+    nkv, Tk, _ = v.shape[-3:]
     ids = None if documents is None else per_group(NAME, documents, batch, nkv, Tq, Tk)
-    y = blocked_attention(
-        grouped(q, k),
-        k.reshape(N, 1, Tk, hd),
-        v.reshape(N, 1, Tk, vd),
+    return blocked_attention(
+        q,
+        k,
+        v,
         spread(bias, q, k),
         mask=masked(Tq, Tk, causal=causal, window=window, offset=offset, given=spread(mask, q, k), documents=ids),
         scale=1 / math.sqrt(hd) if scale is None else scale,
         size=block or block_size(Tk),
     )
-    return y.reshape(*batch, nh, Tq, vd)
 
 
 def block_size(Tk):

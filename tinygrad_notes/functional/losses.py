@@ -107,35 +107,41 @@ def check_targets(name, x, targets, weight, ignore_index):
         )
     if targets.shape != x.shape[:-1]:
         raise ValueError(f"{name}: x {x.shape} needs targets of shape {x.shape[:-1]}, got {targets.shape}; classes stand on the last axis")
+    if targets.size and (targets.min() < 0 or targets.max() >= C):
+        check_ignored(name, x, targets, ignore_index)
+    if weight is not None and weight.shape != (C,):
+        raise ValueError(f"{name}: weight is {weight.shape}, expected ({C},), one number for each class of x {x.shape}")
+    return targets
+
+
+def check_ignored(name, x, targets, ignore_index):
+    """What is no class must be ignore_index."""
+    C = x.shape[-1]
     wrong = ((targets < 0) | (targets >= C)) & (targets != ignore_index)
     if wrong.any():
         raise IndexError(
             f"{name}: target {targets[wrong][0]} is not in 0..{C - 1}, the classes of x {x.shape}; mark what shall not count with ignore_index={ignore_index}"
         )
-    if weight is not None and weight.shape != (C,):
-        raise ValueError(f"{name}: weight is {weight.shape}, expected ({C},), one number for each class of x {x.shape}")
-    return targets
 
 
 def weigh(x, targets, weight, ignore_index):
     """For each of the n rows of x: its target (0 where ignored), whether it counts, and its weight."""
     targets = targets.reshape(-1)
     counted = targets != ignore_index
-    targets = targets * counted
+    if not counted.all():
+        targets = targets * counted
     counted = counted.astype(x.dtype)
     return targets, counted, counted if weight is None else counted * weight.astype(x.dtype)[targets]
 
 
-def reduce_rows(name, losses, weights, reduction, shape):
-    """As `reduce`, for losses (n,) that carry their weights: "mean" divides by the sum of these."""
-    if reduction != "mean":
-        return reduce(name, losses.reshape(shape), reduction)
+def sum_of_weights(name, weights):
+    """What a mean over rows divides by."""
     total = weights.sum()
     if total == 0 and divisors.get() is None:
         raise ValueError(
             f"{name}: all {weights.size} targets are ignored or weigh 0, so there is no mean; skip this batch, or use reduction='sum'"
         )
-    return losses.sum() / noted(total)
+    return noted(total)
 
 
 def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"):
@@ -153,8 +159,10 @@ def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=
     if label_smoothing:
         smooth = np.full(C, label_smoothing / C, x.dtype) if weight is None else (weight * (label_smoothing / C)).astype(x.dtype)
     spread = {} if smooth is None else {"counted": counted, "smooth": smooth}
-    losses = kernels.cross_entropy(x.reshape(-1, C), targets=t, weights=weights * (1 - label_smoothing), **spread)
-    return reduce_rows("cross_entropy", losses, weights, reduction, targets.shape)
+    if reduction == "mean":
+        spread["divisor"] = sum_of_weights("cross_entropy", weights)
+    losses = kernels.cross_entropy(x, targets=t, weights=weights * (1 - label_smoothing) if label_smoothing else weights, **spread)
+    return losses if reduction == "mean" else reduce("cross_entropy", losses.reshape(targets.shape), reduction)
 
 
 def nll(log_p, targets, *, weight=None, ignore_index=-100, reduction="mean"):
@@ -162,7 +170,9 @@ def nll(log_p, targets, *, weight=None, ignore_index=-100, reduction="mean"):
     targets = check_targets("nll", log_p, targets, weight, ignore_index)
     t, _, weights = weigh(log_p, targets, weight, ignore_index)
     losses = -weights * log_p.reshape(-1, log_p.shape[-1])[np.arange(t.size), t]
-    return reduce_rows("nll", losses, weights, reduction, targets.shape)
+    if reduction == "mean":
+        return losses.sum() / sum_of_weights("nll", weights)
+    return reduce("nll", losses.reshape(targets.shape), reduction)
 
 
 # --- directions -----------------------------------------------------------------------------------

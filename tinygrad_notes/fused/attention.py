@@ -169,8 +169,18 @@ def scores(q, k, bias, mask: Mask, bad, n, i, j):
     return s
 
 
+def grouped(q, k, v):
+    """Query heads beside those that share their key head: q (..., nh, T, hd), k and v (..., nkv, S, .) -> (N, R, T, hd), (N, 1, S, .)."""
+    *batch, nkv, S, _ = k.shape
+    N = math.prod(batch) * nkv
+    R = q.shape[-3] // nkv
+    return q.reshape(N, R, *q.shape[-2:]), k.reshape(N, 1, *k.shape[-2:]), v.reshape(N, 1, *v.shape[-2:])
+
+
 def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
-    """q (N, R, T, hd), k (N, 1, S, hd), v (N, 1, S, vd), bias broadcastable to (N, R, T, S) or None -> y (N, R, T, vd), (y, L)."""
+    """q (..., nh, T, hd), k (..., nkv, S, hd), v (..., nkv, S, vd), bias that broadcasts to (N, R, T, S) or None -> y (..., nh, T, vd), (y, L)."""
+    shape = (*q.shape[:-1], v.shape[-1])
+    q, k, v = grouped(q, k, v)
     (N, R, T, _), S, vd = q.shape, k.shape[2], v.shape[-1]
     k, v, bad = finite(k, v) if mask.hides(T, S) else (k, v, None)
     no_maximum = T > 1 and calm(q, k, bias, scale)  # for a single query the maximum costs less than the bound
@@ -205,14 +215,17 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
 
     work = y.size * S
     for_each(some(N, R, T, S, size, work), some_heads, work)
-    return y, (y, L)
+    return y.reshape(shape), (y, L)
 
 
 def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size: tuple[int, int]):
+    found = [np.zeros(x.shape, x.dtype) for x in (q, k, v)]
+    dq, dk, dv = grouped(*found)  # views of these
+    q, k, v = grouped(q, k, v)
     (y, L), (N, R, T, _), S = saved, q.shape, k.shape[2]
+    dy = dy.reshape(y.shape)
     k, v, bad = finite(k, v) if mask.hides(T, S) else (k, v, None)
     k1, v1 = with_column(k, 1), with_column(v, 1)
-    dq, dk, dv = np.zeros(q.shape, q.dtype), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)
     dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
 
     def some_heads(n):
@@ -239,11 +252,13 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
     work = 0 if shared else 2 * y.size * S
     for_each(some(N, R, T, S, size, work), some_heads, work)
     dq *= scale
-    return dq, dk, dv, dbias
+    return *found, dbias
 
 
 def dense(q, k, v, bias, *, mask: Mask, scale: float, size: Any = None):
     """The transparent twin: all scores at once. Softmax over the keys that each query may see; zeros where there are none."""
+    shape = (*q.shape[:-1], v.shape[-1])
+    q, k, v = grouped(q, k, v)
     (N, _, T, _), S = q.shape, k.shape[2]
     k, v, bad = finite(k, v)
     s = np.matmul(q * scale, np.swapaxes(k, -1, -2))
@@ -257,7 +272,7 @@ def dense(q, k, v, bias, *, mask: Mask, scale: float, size: Any = None):
     s = np.where(may, s, top) - np.where(np.isneginf(top), 0, top)
     e = np.where(may, np.exp(s), 0)
     total = np.sum(e, axis=-1, keepdims=True)
-    return np.matmul(e / np.where(total == 0, 1, total), v)
+    return np.matmul(e / np.where(total == 0, 1, total), v).reshape(shape)
 
 
 def masked(

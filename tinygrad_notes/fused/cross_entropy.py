@@ -5,18 +5,19 @@
     dx = (p - onehot(target)) w dloss + (p sum(smooth) - smooth) c dloss
 
 w: the weight of the row; c: whether it counts (label smoothing spreads smooth over all classes; see
-functional/losses.py for both). Beside x only max x and l are kept: the probabilities are computed again.
+functional/losses.py for both). With a divisor, the result is the sum of all rows divided by it: a mean. Beside x only max x and l are kept: the probabilities are computed again.
 """
 
-from tinygrad_notes.fused.rows import max_of_rows, sum_of_rows
+from tinygrad_notes.fused.rows import as_rows, max_of_rows, sum_of_rows
 from tinygrad_notes.fused.softmax import log_softmax
 from tinygrad_notes.registry import fused
 
 import numpy as np
 
 
-def forward(x, *, targets, weights, counted=None, smooth=None):
-    """x (n, C), targets (n,) int, weights (n,), counted (n,), smooth (C,) -> losses (n,), (max x, l), each (n, 1)"""
+def forward(x, *, targets, weights, counted=None, smooth=None, divisor=None):
+    """x (..., C), targets (n,) int, weights (n,), counted (n,), smooth (C,) -> losses (n,) or their mean, (max x, l), each (n, 1)"""
+    x = as_rows(x)
     largest = max_of_rows(x)
     z = x - largest
     l = sum_of_rows(np.exp(z))
@@ -24,12 +25,14 @@ def forward(x, *, targets, weights, counted=None, smooth=None):
     losses = weights * (log_l - z[np.arange(len(x)), targets])
     if smooth is not None:
         losses += counted * (log_l * smooth.sum() - z @ smooth)
-    return losses, (largest, l)
+    return losses if divisor is None else np.asarray(losses.sum() / divisor, x.dtype), (largest, l)
 
 
-def backward(dlosses, saved, x, *, needs, targets, weights, counted=None, smooth=None):
+def backward(dlosses, saved, x, *, needs, targets, weights, counted=None, smooth=None, divisor=None):
     largest, l = saved
-    dx = x - largest
+    dx = as_rows(x) - largest
+    if divisor is not None:
+        dlosses = dlosses / divisor
     np.exp(dx, out=dx)
     right = dlosses * weights
     if smooth is None:
@@ -38,17 +41,25 @@ def backward(dlosses, saved, x, *, needs, targets, weights, counted=None, smooth
         spread = dlosses * counted
         dx *= (right + spread * smooth.sum())[:, None] / l
         dx -= np.multiply.outer(spread, smooth)
-    dx[np.arange(len(x)), targets] -= right
-    return (dx,)
+    dx[np.arange(len(dx)), targets] -= right
+    return (dx.reshape(x.shape),)
 
 
-def reference(x, *, targets, weights, counted=None, smooth=None):
-    """-weights * log_softmax(x)[target] - counted * (log_softmax(x) @ smooth)"""
-    log_p = log_softmax.reference(x)
-    losses = -weights * log_p[np.arange(len(x)), targets]
-    return losses if smooth is None else losses - counted * (log_p @ smooth)
+def reference(x, *, targets, weights, counted=None, smooth=None, divisor=None):
+    """-weights * log_softmax(x)[target] - counted * (log_softmax(x) @ smooth), row by row; or the sum of these / divisor"""
+    log_p = log_softmax.reference(x.reshape(len(targets), x.shape[-1]))
+    losses = -weights * log_p[np.arange(len(targets)), targets]
+    if smooth is not None:
+        losses = losses - counted * (log_p @ smooth)
+    return losses if divisor is None else losses.sum() / divisor
 
 
 ROWS = {"targets": np.array([0, 3, 3]), "weights": np.array([0.5, 0.0, 2.0])}
 SMOOTH = {"counted": np.array([1.0, 0.0, 1.0]), "smooth": np.array([0.1, 0.2, 0.0, 0.3])}
-cross_entropy = fused("cross_entropy", forward, backward, reference, cases=[((3, 4), ROWS), ((3, 4), ROWS | SMOOTH)])
+cross_entropy = fused(
+    "cross_entropy",
+    forward,
+    backward,
+    reference,
+    cases=[((3, 4), ROWS), ((3, 4), ROWS | SMOOTH), ((3, 1, 4), ROWS | SMOOTH | {"divisor": 1.5})],
+)

@@ -65,7 +65,7 @@ def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
     if needs[0]:
         w = np.ones(C, x.dtype) if weight is None else weight
         along_all, along_z = ((v * w).reshape(N * groups, -1).sum(axis=1, keepdims=True) / M for v in (sums, zsums))
-        dx = da * w[:, None]
+        dx = np.multiply(da, w[:, None], order="C")  # whatever order dy has: `rows` must be a view
         rows = dx.reshape(z.shape)
         rows -= along_all
         rows -= np.multiply(z, along_z, out=zda.reshape(z.shape))

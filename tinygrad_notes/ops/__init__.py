@@ -13,6 +13,7 @@ from tinygrad_notes.ops import (  # noqa: F401  (importing registers)
     padding,
     polynomials,
     products,
+    quantiles,
     reductions,
     refused,
     selection,

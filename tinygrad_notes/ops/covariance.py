@@ -14,16 +14,19 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
     if dtype is not None:
         x = x.astype(dtype)
     if ddof is None:
-        ddof = 0 if bias else 1
+        ddof = 1 if bias == 0 else 0
     n = x.shape[1]
     if fweights is None and aweights is None:
         x = x - np.mean(x, axis=1, keepdims=True)
         return np.squeeze(x @ np.swapaxes(x, 0, 1) / max(n - ddof, 0))
     frequency = np.ones(n, x.dtype) if fweights is None else np.asarray(fweights).astype(x.dtype)
     reliability = np.ones(n, x.dtype) if aweights is None else as_array(aweights).astype(x.dtype)
+    if frequency.shape != (n,) or reliability.shape != (n,):
+        raise RuntimeError(f"np.cov: weights of shapes {frequency.shape} and {reliability.shape} for {n} samples, expected one for each")
     w = frequency * reliability
     total = np.sum(w)
     factor = total - ddof * (np.sum(w * reliability) / total)
+    factor = np.maximum(factor, 0)
     x = x - (x @ w / total)[:, None]
     return np.squeeze((x * w) @ np.swapaxes(x, 0, 1) / factor)
 

@@ -3,6 +3,7 @@
 import math
 
 from tinygrad_notes.binding import bind_ufunc
+from tinygrad_notes.ops.indexing import arrays_of
 from tinygrad_notes.registry import compose, constant, op, plain, refuse
 
 import numpy as np
@@ -191,16 +192,16 @@ step = op(
 )
 
 
-def nan_to_num_rule(g, y, x, *, copy=True, nan=0.0, posinf=None, neginf=None):
-    return np.where(np.isfinite(x), g, 0)
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    """x with numbers in place of NaN and the infinities: a new Tensor whatever `copy` says."""
+    top = float(np.finfo(x.dtype).max)
+    posinf, neginf = top if posinf is None else posinf, -top if neginf is None else neginf
+    for places, v in ((np.isnan(x), nan), (np.isposinf(x), posinf), (np.isneginf(x), neginf)):
+        x = np.where(places, v if isinstance(v, float | int) else arrays_of([v])[0].astype(x.dtype), x)
+    return x
 
 
-op(
-    np.nan_to_num,
-    nan_to_num_rule,
-    forward=lambda x, *, copy=True, **filling: np.nan_to_num(x, **filling),  # always a copy: a Tensor is never changed
-    cases=[*ONE, ((3,), {"copy": False}), ((3,), {"nan": 1.0, "posinf": 2.0, "neginf": -2.0})],
-)
+compose(np.nan_to_num, nan_to_num, cases=[*ONE, ((3,), {"nan": 1.0, "posinf": 2.0, "neginf": -2.0}), ((3, 4), True, (), (4,))])
 
 
 def unwrap_rule(g, y, p, *, discont=None, axis=-1, period=math.tau):

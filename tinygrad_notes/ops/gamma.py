@@ -42,9 +42,9 @@ def one(ufunc, rule, domain=None):
     op(ufunc, rule, cases=ONE, domain=domain)
 
 
-def more(ufunc, *rules, cases=PAIRS, domain=None, bind=bind_numbers):
+def more(ufunc, *rules, cases=PAIRS, domain=None, bind=bind_numbers, forward=None):
     """A function of several numbers, each with its rule or None."""
-    op(ufunc, *rules, bind=bind, cases=cases, domain=domain)
+    op(ufunc, *rules, bind=bind, cases=cases, domain=domain, forward=forward)
 
 
 def ratio(a, b):

@@ -101,7 +101,8 @@ op(
 
 def take_index(shape, indices, axis, mode):
     """The index that np.take's arguments mean."""
-    indices = np.asarray(indices)
+    axis, indices = np.lib.array_utils.normalize_axis_index(axis, len(shape)), np.asarray(indices)
+    indices = indices.astype(int) if indices.dtype.kind == "b" else indices
     if mode == "wrap":
         indices = indices % shape[axis]
     elif mode == "clip":
@@ -132,14 +133,15 @@ compose(
 
 def along_axis(shape, indices, axis):
     """The index that np.take_along_axis means: every other axis counts up."""
+    axis = np.lib.array_utils.normalize_axis_index(axis, len(shape))
     counting = np.ogrid[tuple(slice(n) for n in shape)]
-    return tuple(indices if i == axis % len(shape) else c for i, c in enumerate(counting))
+    return tuple(indices if i == axis else c for i, c in enumerate(counting))
 
 
 def take_along_axis(arr, indices, axis=-1):
-    if axis is None:
+    if axis is None and np.ndim(indices) == 1:
         return np.ravel(arr)[indices]
-    if np.ndim(indices) != arr.ndim:
+    if axis is None or np.ndim(indices) != arr.ndim:
         raise ValueError(f"np.take_along_axis: indices have {np.ndim(indices)} dimensions, expected as many as the array's {arr.ndim}")
     return arr[along_axis(arr.shape, indices, axis)]
 

@@ -174,6 +174,8 @@ compose(np.tile, tile, cases=[((2, 3), 2), ((2, 3), Given((2, 1))), ((3,), Given
 def resize(a, new_shape):
     """The elements again and again until new_shape is full."""
     shape = (new_shape,) if np.ndim(new_shape) == 0 else tuple(new_shape)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"np.resize: new_shape={new_shape}, expected lengths of 0 or more")
     flat = np.ravel(a)
     if not flat.size:
         return np.zeros(shape, a.dtype)
@@ -222,10 +224,12 @@ compose(
 def delete(arr, obj, axis=None):
     if axis is None:
         arr, axis = np.ravel(arr), 0
-    return np.take(arr, np.delete(np.arange(arr.shape[axis]), obj), axis)
+    return np.take(arr, np.delete(np.arange(arr.shape[axis]), plain(obj)), axis)
 
 
 def compress(condition, a, axis=None, out=None):
+    if np.ndim(condition) != 1:
+        raise ValueError(f"np.compress: the condition has shape {np.shape(condition)}, expected one dimension; a mask is an index: a[mask]")
     return np.take(a, np.flatnonzero(plain(condition)), axis)
 
 

@@ -159,6 +159,9 @@ def multi_dot(arrays):
     arrays = list(arrays)
     if len(arrays) < 2:
         raise ValueError(f"multi_dot: {len(arrays)} arrays came, expected two or more")
+    for i, x in enumerate(arrays):
+        if x.ndim != 2 and not (x.ndim == 1 and i in (0, len(arrays) - 1)):
+            raise np.linalg.LinAlgError(f"multi_dot: array {i} is {x.shape}, expected a matrix; only the first and the last may be vectors")
     rows = [1 if x.ndim == 1 else x.shape[0] for x in arrays[:1]] + [x.shape[0] for x in arrays[1:]]
     lengths = [*rows, 1 if arrays[-1].ndim == 1 else arrays[-1].shape[1]]
 

@@ -5,7 +5,7 @@ import math
 from functools import partial
 from typing import Any
 
-from tinygrad_notes.binding import label
+from tinygrad_notes.binding import label, refuse_out
 from tinygrad_notes.core import table
 from tinygrad_notes.ops import selection  # noqa: F401  (its ufuncs have methods too)
 from tinygrad_notes.ops.elementwise import log_of_whole, nonzero
@@ -31,8 +31,15 @@ FIRST_AXIS = [
     ((3, 4), {"axis": None}),
     ((3, 4), {"where": MASK, "initial": 0.5}),
 ]
+
+
+def reduce_with(function):
+    """ufunc.reduce by NumPy's function of it. A Tensor as mask is no mask: NumPy says so."""
+    return lambda x, axis=0, where=True, **params: function(x, axis=axis, where=plain(where), **params)
+
+
 for ufunc, function in ((np.add, np.sum), (np.multiply, np.prod), (np.maximum, np.max), (np.minimum, np.min)):
-    method(ufunc, "reduce", lambda x, axis=0, function=function, **params: function(x, axis=axis, **params), FIRST_AXIS)
+    method(ufunc, "reduce", reduce_with(function), FIRST_AXIS)
 for ufunc, function in ((np.add, np.cumsum), (np.multiply, np.cumprod)):
     method(
         ufunc,
@@ -42,8 +49,9 @@ for ufunc, function in ((np.add, np.cumsum), (np.multiply, np.cumprod)):
     )
 
 
-def logaddexp_reduce(x, axis=0, keepdims=False, initial=-np.inf, where=True):
+def logaddexp_reduce(x, axis=0, dtype=None, keepdims=False, initial=-np.inf, where=True):
     """log(sum(exp(x))), of -inf alone -inf with gradient 0; the largest is taken out, so that no exponential overflows."""
+    x = x if dtype is None else x.astype(dtype)
     x = x if where is True else np.where(where, x, -np.inf)
     top = log_of_whole(np.max(plain(x), axis=axis, keepdims=True, initial=-np.inf))
     total = np.sum(np.exp(x - top), axis=axis, keepdims=keepdims)
@@ -75,7 +83,7 @@ add_reduceat = op(
 method(
     np.add,
     "reduceat",
-    lambda x, indices, axis=0: add_reduceat(x, indices=np.asarray(indices), axis=axis),
+    lambda x, indices, axis=0, dtype=None: add_reduceat(x if dtype is None else x.astype(dtype), indices=np.asarray(indices), axis=axis),
     [((6,), np.array([0, 2, 5])), ((2, 5), [1, 3], 1)],
 )
 
@@ -85,7 +93,7 @@ def accumulate(ufunc, x, axis=0):
     return np.stack(list(itertools.accumulate(np.moveaxis(x, axis, 0), ufunc)), axis)
 
 
-def fold(ufunc, x, axis=0, keepdims=False, initial=None, where=True):
+def reduce(ufunc, x, axis=0, keepdims=False, initial=None, where=True):
     """ufunc of `initial` (if any) and of each element in turn, left out where `where` does not hold."""
     axes = np.lib.array_utils.normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     front = tuple(range(len(axes)))
@@ -100,7 +108,11 @@ def fold(ufunc, x, axis=0, keepdims=False, initial=None, where=True):
             f"np.{ufunc.__name__}.reduce: nothing to begin with (x {x.shape}), and this function has no neutral element; pass initial="
         )
     kept = itertools.repeat(True) if where is True else terms(np.broadcast_to(where, x.shape))
-    y: Any = None if start is None else np.full(shape, start, x.dtype)
+    y: Any = (
+        None
+        if start is None
+        else np.broadcast_to(np.asarray(start, x.dtype) if isinstance(start, float | int) else start.astype(x.dtype), shape)
+    )
     for term, keep in zip(terms(x), kept):
         y = term if y is None else ufunc(y, term) if keep is True else np.where(keep, ufunc(y, term), y)
     return np.expand_dims(y, axes) if keepdims else y
@@ -118,10 +130,26 @@ def outer(ufunc, a, b, **params):
     return ufunc(np.reshape(a, np.shape(a) + (1,) * np.ndim(b)), b, **params)
 
 
+def storing(body):
+    """`body` with NumPy's dtype=, in which it computes; out= is refused."""
+
+    def call(ufunc, x, *args, dtype=None, out=None, **params):
+        if out is not None:
+            raise refuse_out(f"np.{ufunc.__name__}.{body.__name__}")
+        return body(ufunc, x if dtype is None else x.astype(dtype), *args, **params)
+
+    return call
+
+
 def add_methods(ufunc):
     """What a differentiable ufunc's methods do, where nothing better was registered above."""
     if (ufunc.nin, ufunc.nout, ufunc.signature) == (2, 1, None):
-        for name, body in (("outer", outer), ("reduce", fold), ("accumulate", accumulate), ("reduceat", reduceat)):
+        for name, body in (
+            ("outer", outer),
+            ("reduce", storing(reduce)),
+            ("accumulate", storing(accumulate)),
+            ("reduceat", storing(reduceat)),
+        ):
             table.setdefault((ufunc, name), partial(body, ufunc))
 
 

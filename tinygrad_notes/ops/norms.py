@@ -56,7 +56,7 @@ def norm_along(x, ord, axis):
         raise ValueError(f"norm: ord is {ord!r}, expected a number for vectors")
     if abs(ord) == math.inf:
         return largest(np.abs(x), axis) if ord > 0 else np.min(np.abs(x), axis=axis, keepdims=True)
-    return np.sum(np.abs(x), axis=axis, keepdims=True) if ord == 1 else power_norm(x, ord=ord, axis=axis)
+    return np.sum(np.abs(x), axis=axis, keepdims=True) if ord == 1 else power_norm(x, ord=float(ord), axis=axis)
 
 
 def norm_of_matrices(x, ord):

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from tinygrad_notes.binding import Given
-from tinygrad_notes.core import Variable, table
+from tinygrad_notes.core import Variable
 from tinygrad_notes.ops.indexing import arrays_of
 from tinygrad_notes.registry import compose, constant, op, plain, refuse
 
@@ -103,7 +103,7 @@ def bincount(x, /, weights=None, minlength=0):
     return weighted_bincount(*arrays_of([weights]), x=np.asarray(x), minlength=minlength)
 
 
-def weighted_counts(positions, edges, weights, density):
+def weighted_counts(positions, edges, weights):
     """Sums of the weights in each cell of a grid: positions (n, D), edges a list of D arrays."""
     (weights,) = arrays_of([weights])
     weights = np.ravel(weights)
@@ -113,45 +113,72 @@ def weighted_counts(positions, edges, weights, density):
     ]  # the last cell is closed
     inside = np.all([(cell >= 0) & (cell < n) for cell, n in zip(cells, shape)], axis=0)
     flat = np.ravel_multi_index([cell[inside] for cell in cells], shape)
-    counts = np.reshape(np.bincount(flat, weights[np.flatnonzero(inside)], math.prod(shape)), shape)
-    if density:
-        for i, e in enumerate(edges):
-            counts = counts / np.diff(e).reshape((-1,) + (1,) * (len(edges) - 1 - i))
-        counts = counts / np.sum(weights[np.flatnonzero(inside)])
-    return counts
+    return np.reshape(np.bincount(flat, weights[np.flatnonzero(inside)], math.prod(shape)), shape)
+
+
+def as_density(counts, edges):
+    """Counts divided by their sum and by the size of their cell."""
+    density = counts / np.sum(counts)
+    for i, e in enumerate(edges):
+        density = density / np.reshape(np.diff(e), (-1,) + (1,) * (len(edges) - 1 - i))
+    return density
+
+
+def bin_edges(a: Any, bins: Any = 10, range=None, weights=None):
+    """Equal steps from the smallest element to the largest, with which they move, unless the caller says where they are."""
+    edges = np.histogram_bin_edges(plain(a), plain(bins), range, plain(weights))
+    if isinstance(bins, Variable):
+        return bins
+    if plain(a) is a or not np.size(a) or range is not None or np.ndim(bins):
+        return edges
+    low, high = np.min(a), np.max(a)
+    apart = 0.5 * float(low.item() == high.item())
+    return np.linspace(low - apart, high + apart, len(edges)).astype(edges.dtype)
 
 
 def histogram(a, bins=10, range=None, density=None, weights: Any = None):
-    """Counts are constants; sums of weights have gradients."""
-    a = np.asarray(plain(a))
-    if not isinstance(weights, Variable):
-        return np.histogram(a, plain(bins), range, density, weights)
-    edges = np.histogram_bin_edges(a, plain(bins), range)
-    return weighted_counts(np.reshape(a, (-1, 1)), [edges], weights, density), edges
-
-
-def histogramdd(sample: Any, bins=10, range=None, density=None, weights: Any = None):
-    sample = plain(sample)
-    counts, edges = np.histogramdd(sample, plain(bins), range, density, plain(weights))
+    """Counts are constants; sums of weights, densities, and edges that come from the data have gradients."""
+    edges = bin_edges(a, bins, range, weights)
     if isinstance(weights, Variable):
-        positions = sample if isinstance(sample, np.ndarray) and sample.ndim == 2 else np.transpose(np.atleast_2d(sample))
-        counts = weighted_counts(positions, edges, weights, density)
-    return counts, edges
+        counts = weighted_counts(np.reshape(plain(a), (-1, 1)), plain([edges]), weights)
+    else:
+        counts, _ = np.histogram(plain(a), plain(bins), range, None, weights)
+    return as_density(counts, [edges]) if density else counts, edges
 
 
-def histogram2d(x, y, bins=10, range=None, density=None, weights: Any = None):
-    counts, x_edges, y_edges = np.histogram2d(plain(x), plain(y), plain(bins), range, density, plain(weights))
+def histogramdd(sample: Any, bins: Any = 10, range=None, density=None, weights: Any = None):
+    counts, edges = np.histogramdd(plain(sample), plain(bins), range, None, plain(weights))
+    if hasattr(sample, "ndim"):
+        sample = np.transpose(sample) if sample.ndim == 2 else np.atleast_2d(sample)
+    bins = [bins] * len(edges) if np.ndim(bins) == 0 else bins
+    range = [None] * len(edges) if range is None else range
+    edges = [bin_edges(x, b, r) for x, b, r in zip(sample, bins, range)]
     if isinstance(weights, Variable):
-        counts = weighted_counts(np.stack([plain(x), plain(y)], -1), [x_edges, y_edges], weights, density)
+        counts = weighted_counts(np.stack([plain(x) for x in sample], -1), plain(edges), weights)
+    return as_density(counts, edges) if density else counts, edges
+
+
+def histogram2d(x, y, bins: Any = 10, range=None, density=None, weights: Any = None):
+    if np.ndim(bins) and len(bins) not in (1, 2):
+        bins = [bins, bins]
+    counts, (x_edges, y_edges) = histogramdd([x, y], bins, range, density, weights)
     return counts, x_edges, y_edges
 
 
 compose(np.bincount, bincount, cases=[(np.array([0, 2, 2, 5]), (4,)), (np.array([1, 0]), (2,), {"minlength": 4})])
 SAMPLE = np.array([0.0, 0.4, 1.0, 1.7, 3.0, 2.9, -5.0])
+compose(np.histogram_bin_edges, bin_edges, cases=[((5,),), ((2, 3), 4), ((6,), "sturges")])
+WEIGHED = [(SAMPLE, 4, Given((0, 3)), False, (7,)), (SAMPLE, [0.0, 1.0, 4.0], None, True, (7,))]
+compose(np.histogram, histogram, cases=[*WEIGHED, ((6,), 3), ((6,), 3, None, True)], domain=(0.5, 2.0))
 compose(
-    np.histogram, histogram, cases=[(SAMPLE, 4, Given((0, 3)), False, (7,)), (SAMPLE, [0.0, 1.0, 4.0], None, True, (7,))], domain=(0.5, 2.0)
+    np.histogram2d,
+    histogram2d,
+    cases=[(SAMPLE, SAMPLE[::-1], 3, None, True, (7,)), ((5,), (5,), Given([2, 3]), None, True)],
+    domain=(0.5, 2.0),
 )
-compose(np.histogram2d, histogram2d, cases=[(SAMPLE, SAMPLE[::-1], 3, None, True, (7,))], domain=(0.5, 2.0))
-constant(np.histogramdd)
-refuse("its edges move with the smallest and the largest value; write np.linspace(np.min(x), np.max(x), bins + 1)", np.histogram_bin_edges)
-table[np.histogramdd] = histogramdd  # its edges are a list in a tuple
+compose(
+    np.histogramdd,
+    histogramdd,
+    cases=[((5, 2), 3), ((5, 3), Given([2, 1, 3]), None, True), (SAMPLE[:, None], 3, None, True, (7,))],
+    domain=(0.5, 2.0),
+)

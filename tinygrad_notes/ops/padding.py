@@ -73,6 +73,8 @@ TAKEN = ("edge", "reflect", "symmetric", "wrap")  # each new element is one of t
 
 def pad(array, pad_width, mode: Any = "constant", **kwargs):
     (x,) = arrays_of([array])
+    if not isinstance(pad_width, dict) and np.asarray(pad_width).dtype.kind not in "iu":
+        raise TypeError(f"np.pad: pad_width={pad_width}, expected integers")
     widths = pairs(pad_width, x.ndim)
     if any(width < 0 for pair in widths for width in pair):
         raise ValueError(f"np.pad: pad_width={pad_width} is negative; cut with an index: x[1:-1]")

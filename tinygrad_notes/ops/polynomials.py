@@ -1,5 +1,7 @@
 """Polynomials as NumPy's oldest functions have them: coefficients from the highest power down."""
 
+import warnings
+
 from tinygrad_notes.ops.indexing import arrays_of
 from tinygrad_notes.ops.padding import pad_zero
 from tinygrad_notes.registry import compose, plain
@@ -17,13 +19,17 @@ def polyval(p, x):
 
 def polyder(p, m=1):
     (p,) = arrays_of([p])
-    for _ in range(m):
+    if m < 0:
+        raise ValueError(f"np.polyder: m={m}, expected 0 or more; np.polyint integrates")
+    for _ in range(int(m)):
         p = p[:-1] * np.arange(len(p) - 1, 0, -1).astype(p.dtype)
     return p
 
 
 def polyint(p, m=1, k=None):
-    (p,) = arrays_of([p])
+    (p,), m = arrays_of([p]), int(m)
+    if m < 0:
+        raise ValueError(f"np.polyint: m={m}, expected 0 or more; np.polyder differentiates")
     constants = np.zeros(m, p.dtype) if k is None else np.atleast_1d(k)
     constants = np.broadcast_to(constants, m) if constants.size == 1 else constants
     if constants.size < m:
@@ -36,6 +42,10 @@ def polyint(p, m=1, k=None):
 def polyadd(a1, a2):
     a1, a2 = np.atleast_1d(a1, a2)
     n = max(len(a1), len(a2))
+    if len(a1) == len(a2):
+        return a1 + a2
+    if a1.ndim > 1 or a2.ndim > 1:
+        raise ValueError(f"np.polyadd, np.polysub: polynomials of shapes {a1.shape} and {a2.shape}, expected vectors, or equal lengths")
     return pad_zero(a1, [(n - len(a1), 0)]) + pad_zero(a2, [(n - len(a2), 0)])
 
 
@@ -63,12 +73,23 @@ def polydiv(u, v):
     return (np.stack(quotient) if quotient else np.zeros(1, u.dtype)), r
 
 
+def characteristic_polynomial(a):
+    """The coefficients of det(x - a), without eigenvalues, which may be complex (Faddeev and LeVerrier)."""
+    identity = np.eye(len(a), dtype=a.dtype)
+    coefficients, m = [np.ones((), a.dtype)], identity
+    for k in range(1, len(a) + 1):
+        product = a @ m
+        coefficients.append(-np.trace(product) / k)
+        m = product + coefficients[-1] * identity
+    return np.stack(coefficients)
+
+
 def poly(seq_of_zeros):
     zeros = np.atleast_1d(seq_of_zeros)
+    if zeros.ndim == 2 and zeros.shape[0] == zeros.shape[1] > 0:
+        return characteristic_polynomial(zeros)
     if zeros.ndim != 1:
-        raise TypeError(
-            "np.poly: the characteristic polynomial of a matrix goes through complex eigenvalues, and Tensors are real; pass a sequence of zeros"
-        )
+        raise ValueError(f"np.poly: the array has shape {zeros.shape}, expected a sequence of zeros or a square matrix")
     a = np.ones(1, zeros.dtype)
     for i in range(len(zeros)):
         a = np.convolve(a, np.stack([np.ones((), zeros.dtype), -zeros[i]]))
@@ -85,33 +106,54 @@ def vander(x, N=None, increasing=False):
 
 
 def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
-    """The coefficients of the least-squares polynomial; its columns are scaled to one length, as NumPy's are."""
-    if full or cov:
-        raise TypeError("np.polyfit: full= and cov= have no gradient rule; fit without them, and pass t.value for the diagnostics")
+    """The coefficients of the least-squares polynomial; its columns are scaled to one length, as NumPy's are.
+
+    full=True adds what np.linalg.lstsq gives besides, cov=True the covariance of the coefficients.
+    """
     x, y = (v if v.dtype.kind == "f" else v.astype(np.float64) for v in arrays_of([x, y]))
+    deg = int(deg)
+    if deg < 0:
+        raise ValueError(f"np.polyfit: deg={deg}, expected 0 or more")
     columns = np.vander(x, deg + 1)
     if w is not None:
         (w,) = arrays_of([w])
+        if w.shape != x.shape:
+            raise TypeError(f"np.polyfit: w {w.shape} and x {x.shape} differ in shape; give one weight for each point")
         columns, y = columns * w[:, None], y * (w[:, None] if y.ndim == 2 else w)
     lengths = np.sqrt(np.sum(columns * columns, axis=0))
     if rcond is None:
         rcond = len(x) * float(np.finfo(x.dtype).eps)
-    coefficients = np.linalg.lstsq(columns / lengths, y, rcond)[0]
-    return coefficients / (lengths[:, None] if y.ndim == 2 else lengths)
+    scaled = columns / lengths
+    coefficients, residuals, rank, s = np.linalg.lstsq(scaled, y, rcond)
+    coefficients = coefficients / (lengths[:, None] if y.ndim == 2 else lengths)
+    if rank != deg + 1 and not full:
+        warnings.warn("Polyfit may be poorly conditioned", np.exceptions.RankWarning, stacklevel=2)
+    if full:
+        return coefficients, residuals, rank, s, rcond
+    if not cov:
+        return coefficients
+    if cov != "unscaled" and len(x) <= deg + 1:
+        raise ValueError(
+            f"np.polyfit: {len(x)} points for {deg + 1} coefficients, expected more points to scale the covariance; or pass cov='unscaled'"
+        )
+    covariance = np.linalg.inv(scaled.T @ scaled) / np.outer(lengths, lengths)
+    scale = 1 if cov == "unscaled" else residuals / (len(x) - deg - 1)
+    return coefficients, covariance[:, :, None] * scale if y.ndim == 2 else covariance * scale
 
 
 compose(np.polyval, polyval, cases=[((4,), (2, 3)), ([1.0, 2.0], ()), ((1,), (3,))])
 compose(np.polyder, polyder, cases=[((4,),), ((4,), 2), ((4,), {"m": 0})])
 compose(np.polyint, polyint, cases=[((3,),), ((3,), 2, 1.5), ((3,), 2, (2,)), ((3,), {"m": 1, "k": [0.5]})])
-compose(np.polyadd, polyadd, cases=[((3,), (2,)), ((2,), (4,)), ((), (2,))])
+compose(np.polyadd, polyadd, cases=[((3,), (2,)), ((2,), (4,)), ((), (2,)), ((2, 3), (2, 3))])
 compose(np.polysub, lambda a1, a2: polyadd(a1, -np.atleast_1d(a2)), cases=[((3,), (2,)), ((2,), (4,))])
 compose(np.polymul, polymul, cases=[((3,), (2,)), (np.array([0.0, 0.0, 2.0, 1.0]), (2,))])
 compose(np.polydiv, polydiv, cases=[((5,), (3,)), ((3,), (3,)), ((2,), (3,)), ((3,), (1,))], domain=(0.5, 2.0))
-compose(np.poly, poly, cases=[((3,),), ((1,),)])
+compose(np.poly, poly, cases=[((3,),), ((1,),), ((3, 3),), ((1, 1),)])
 compose(
     np.polyfit,
     polyfit,
-    cases=[((5,), (5,), 2), ((4,), (4, 2), 1), ((5,), (5,), 1, {"w": np.array([1.0, 2.0, 1.0, 0.5, 1.0])}), (np.arange(4), (4,), 2)],
+    cases=[((5,), (5,), 2), ((4,), (4, 2), 1), ((5,), (5,), 1, {"w": np.array([1.0, 2.0, 1.0, 0.5, 1.0])}), (np.arange(4), (4,), 2)]
+    + [((5,), (5,), 1, {"cov": True}), ((5,), (5, 2), 1, {"cov": True}), ((5,), (5,), 1, {"cov": "unscaled"})],
 )
 compose(np.vander, vander, cases=[((3,),), ((3,), 2), ((3,), {"N": 4, "increasing": True}), ((3,), 1)])
 

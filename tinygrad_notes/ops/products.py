@@ -1,13 +1,31 @@
 """Products of vectors, matrices and tensors: matmul, tensordot, dot, kron, cross and their family."""
 
 import math
+import operator
 import string
 from typing import Any
 
+from tinygrad_notes.core import table
 from tinygrad_notes.ops.contractions import as_array, contract
-from tinygrad_notes.registry import compose, op
+from tinygrad_notes.registry import Op, compose, registry
 
 import numpy as np
+
+# --- axes=, which generalized ufuncs take --------------------------------------------------
+
+
+def by_axes(ufunc, *inputs, axes, keepdims=False, **params):
+    """A generalized ufunc whose vectors or matrices lie along the axes given for each input, and for the output."""
+    stand_ins = [np.broadcast_to(np.float32(0), np.shape(x)) for x in inputs]
+    expected = ufunc(*stand_ins, axes=axes, keepdims=keepdims) if keepdims else ufunc(*stand_ins, axes=axes)  # raises on wrong axes
+    places = [np.atleast_1d(np.asarray(part, int)).tolist() for part in axes]
+    moved = [np.moveaxis(x, part, range(-len(part), 0)) for x, part in zip(inputs, places)]
+    y = ufunc(*moved, **params)
+    if keepdims:
+        return np.reshape(y, expected.shape)
+    out = places[len(inputs)] if len(places) > len(inputs) else []
+    return np.moveaxis(y, range(-len(out), 0), out)
+
 
 # --- matmul -------------------------------------------------------------------------------
 
@@ -58,7 +76,25 @@ MATMULS = [
     ((0, 3, 4), (4, 2)),
     ((0, 2, 3), (3,)),
 ]
-op(np.matmul, matmul_rule_a, matmul_rule_b, forward=matmul, cases=MATMULS)
+MATMULS_BY_AXES = [
+    ((3, 4, 5), (4, 2, 5), {"axes": [(0, 1), (0, 1), (0, 1)]}),
+    ((4, 3), (5, 4, 2), {"axes": [(1, 0), (-2, -1), (0, 1)]}),
+    ((4,), (4, 3, 2), {"axes": [0, (0, 1), 1]}),
+    ((3,), (3,), {"axes": [0, 0, ()]}),
+]
+
+
+class Matmul(Op):
+    """np.matmul, which also takes axes=."""
+
+    def __call__(self, *args, axes=None, **kwargs):
+        if axes is None:
+            return super().__call__(*args, **kwargs)
+        return by_axes(np.matmul, *args, axes=axes, **kwargs)
+
+
+table[np.matmul] = Matmul(np.matmul, (matmul_rule_a, matmul_rule_b), forward=matmul, cases=MATMULS + MATMULS_BY_AXES)
+registry.append(table[np.matmul])
 
 # --- tensordot, dot, inner, outer, kron -----------------------------------------------------
 
@@ -151,7 +187,17 @@ def equal_lengths(name, m, n):
         raise ValueError(f"{name}: vectors of {m} and of {n} elements came, expected equal lengths")
 
 
+def with_axes(body):
+    """`body`, or its ufunc with axes= as NumPy has it."""
+
+    def call(x1, x2, /, *, axes=None, **params):
+        return body(x1, x2, **params) if axes is None else by_axes(getattr(np, body.__name__), x1, x2, axes=axes, **params)
+
+    return call
+
+
 def vecdot(x1, x2, /, *, axis=-1, keepdims=False):
+    axis = operator.index(axis)
     x1, x2 = (x if axis == -1 else np.moveaxis(x, axis, -1) for x in (as_array(x1), as_array(x2)))
     equal_lengths("vecdot", x1.shape[-1], x2.shape[-1])
     y = np.einsum("...i,...i->...", x1, x2)
@@ -172,17 +218,20 @@ def vecmat(x1, x2, /):
 
 VECDOTS = [((3,), (3,)), ((2, 3), (3,)), ((2, 1, 3), (4, 3)), ((3, 2), (3, 2), {"axis": 0}), ((2, 3, 2), (3, 2), {"axis": -2})]
 if hasattr(np, "vecdot"):  # NumPy 2.0
-    compose(np.vecdot, vecdot, cases=[*VECDOTS, ((2, 3), (2, 3), {"keepdims": True})])
+    by_their_axes = [((2, 3), (3, 2), {"axes": [0, 1]}), ((2, 3), (2, 3), {"axes": [0, 0, 0], "keepdims": True})]
+    compose(np.vecdot, with_axes(vecdot), cases=[*VECDOTS, ((2, 3), (2, 3), {"keepdims": True}), *by_their_axes])
 if hasattr(np, "matvec"):  # NumPy 2.2
-    compose(np.matvec, matvec, cases=[((2, 3), (3,)), ((2, 3), (4, 3)), ((4, 2, 3), (3,)), ((2, 1, 2, 3), (4, 3))])
-    compose(np.vecmat, vecmat, cases=[((2,), (2, 3)), ((4, 2), (2, 3)), ((2,), (4, 2, 3)), ((2, 1, 2), (4, 2, 3))])
+    MATVECS = [((2, 3), (3,)), ((2, 3), (4, 3)), ((4, 2, 3), (3,)), ((2, 1, 2, 3), (4, 3))]
+    VECMATS = [((2,), (2, 3)), ((4, 2), (2, 3)), ((2,), (4, 2, 3)), ((2, 1, 2), (4, 2, 3))]
+    compose(np.matvec, with_axes(matvec), cases=[*MATVECS, ((2, 3, 4), (3,), {"axes": [(2, 1), 0, 1]})])
+    compose(np.vecmat, with_axes(vecmat), cases=[*VECMATS, ((3,), (2, 3, 4), {"axes": [0, (1, 0), 0]})])
 
 
 def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     """a x b for vectors of three elements; one of two elements lies in the plane (NumPy has deprecated those)."""
     if axis is not None:
         axisa = axisb = axisc = axis
-    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
+    a, b = np.moveaxis(a, operator.index(axisa), -1), np.moveaxis(b, operator.index(axisb), -1)
     if not {a.shape[-1], b.shape[-1]} <= {2, 3}:
         raise ValueError(f"cross: vectors have {a.shape[-1]} and {b.shape[-1]} elements, expected 3; a {a.shape}, b {b.shape}")
     (a0, a1, *a2), (b0, b1, *b2) = ([x[..., i] for i in range(x.shape[-1])] for x in (a, b))

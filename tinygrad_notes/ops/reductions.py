@@ -1,11 +1,12 @@
-"""Functions that collapse axes: sums, products, extremes, moments, quantiles."""
+"""Functions that collapse axes: sums, products, extremes, moments."""
 
 import math
+from typing import Any
 
 from tinygrad_notes.binding import Given, check_params
+from tinygrad_notes.core import Variable, table
 from tinygrad_notes.ops import methods  # noqa: F401  (importing registers)
 from tinygrad_notes.ops.elementwise import nonzero
-from tinygrad_notes.ops.indexing import scatter_add
 from tinygrad_notes.registry import compose, constant, op
 
 import numpy as np
@@ -36,6 +37,24 @@ def count(shape, axis, where, dtype, less=0, least=0):
         axes = range(len(shape)) if axis is None or not shape else axis if isinstance(axis, tuple) else (axis,)
         return max(math.prod(shape[i] for i in axes) - less, least)
     return np.maximum(np.sum(np.broadcast_to(where, shape), axis=axis, keepdims=True, dtype=dtype) - less, least)
+
+
+def begin_with_tensors(function, join, neutral):
+    """Let function(..., initial=t) begin with a Tensor t: joined to what `function` gives, which begins with `neutral`."""
+    made = table[function]
+    place = made.names.index("initial")
+
+    def call(*args, **kwargs):
+        start: Any = args[place] if len(args) > place else kwargs.get("initial")
+        if not isinstance(start, Variable):
+            return made(*args, **kwargs)
+        initial: Any = start
+        if initial.ndim:
+            raise ValueError(f"{made.label}: initial has shape {initial.shape}, expected one number")
+        y = made(**(dict(zip(made.names, args)) | kwargs | {"initial": neutral}))
+        return join(y, initial if initial.dtype == y.dtype else initial.astype(y.dtype))
+
+    table[function] = call
 
 
 # --- sums, means, products ------------------------------------------------------------------
@@ -87,9 +106,12 @@ STARTS = [
     ((3, 4), {"axis": 0, "initial": 0.5, "where": MASK}),
     ((2, 3), {"initial": 1.5, "where": False}),
 ]
-op(np.sum, sum_rule, cases=AXES + WHERE + EMPTY + STARTS)
+BEGUN = [((3, 4), 0, None, None, False, ()), ((2, 3), None, None, None, True, (), MASK[:2, :3])]  # initial by position
+op(np.sum, sum_rule, cases=AXES + WHERE + EMPTY + STARTS + BEGUN)
 op(np.mean, mean_rule, cases=AXES + WHERE + EMPTY[2:3])
-op(np.prod, prod_rule, cases=AXES + WHERE + EMPTY + STARTS + [((7,),), ((2, 3), {"initial": None}), ((1, 3), {"axis": 0})])
+op(np.prod, prod_rule, cases=AXES + WHERE + EMPTY + STARTS + BEGUN + [((7,),), ((2, 3), {"initial": None}), ((1, 3), {"axis": 0})])
+begin_with_tensors(np.sum, np.add, 0)
+begin_with_tensors(np.prod, np.multiply, 1)
 
 # --- extremes ---------------------------------------------------------------------------------
 
@@ -106,8 +128,17 @@ BOUNDED = [
     ((3, 4), {"axis": 1, "where": MASK, "initial": -0.1}),
     ((3, 4), {"where": MASK, "initial": 5.0}),
 ]
+BOUNDED += [
+    ((3, 4), {"axis": 0, "initial": -5.0, "where": MASK}),
+    ((3, 4), 0, None, False, ()),
+    ((2, 3), None, None, True, (), MASK[:2, :3]),
+]
 for extreme in (np.max, np.amax, np.min, np.amin, np.nanmax, np.nanmin):
-    op(extreme, extreme_rule, cases=AXES + EMPTY[2:] + BOUNDED + [((3, 4), {"axis": 0, "initial": -5.0, "where": MASK})])
+    op(extreme, extreme_rule, cases=AXES + EMPTY[2:] + BOUNDED)
+for greatest, join in ((np.max, np.maximum), (np.amax, np.maximum), (np.nanmax, np.fmax)):
+    begin_with_tensors(greatest, join, -math.inf)
+for least, join in ((np.min, np.minimum), (np.amin, np.minimum), (np.nanmin, np.fmin)):
+    begin_with_tensors(least, join, math.inf)
 
 compose(
     np.ptp,
@@ -191,67 +222,6 @@ WEIGHED += [
 ]
 compose(np.average, average, cases=[((2, 3),), ((2, 3), {"axis": 0, "keepdims": True}), *WEIGHED], domain=(0.5, 2.0))
 
-# --- quantiles ------------------------------------------------------------------------------------
-
-
-def by_rank(g, y, x, *, axis, positions, weights=None):
-    """Give g to the elements at the ranks `positions(n)` of each row of n numbers; a fraction shares it with the next.
-
-    positions(n) has the shape of q; NaN does not count. Equal elements keep their order. With
-    weights, the output is the first element of its value.
-    """
-    flat, back = rows(x, axis)
-    if not flat.size:
-        return back(flat * 0)
-    (B, n), row = flat.shape, np.arange(flat.shape[0])[:, None]
-    order = np.argsort(flat, axis=1, kind="stable")  # NaN comes last
-    counts = np.sum(~np.isnan(flat), axis=1)
-    sizes, which = np.unique(np.maximum(counts, 1), return_inverse=True)
-    position = np.reshape([positions(np.arange(float(size))) for size in sizes], (len(sizes), -1))[which.ravel()]  # (B, Q)
-    if weights is not None:
-        ys = np.transpose(np.reshape(y, (-1, B)))
-        position = np.argmax(flat[row, order][:, None, :] == ys[:, :, None], axis=2)
-    low = np.floor(position).astype(int)
-    fraction = position - low
-    g = np.where(counts[:, None] > 0, np.transpose(np.reshape(g, (-1, B))), 0)
-
-    def give(rank, share):
-        return scatter_add(g * share.astype(g.dtype), index=(row, order[row, rank]), shape=(B, n))
-
-    return back(give(low, 1 - fraction) + give(np.minimum(low + 1, n - 1), fraction))
-
-
-def quantile_rule(function):
-    def rule(g, y, x, *, q, axis=None, method="linear", keepdims=False, weights=None):
-        return by_rank(g, y, x, axis=axis, positions=lambda ranks: function(ranks, q, method=method), weights=weights)
-
-    return rule
-
-
-def median_rule(g, y, x, *, axis=None, keepdims=False):
-    return by_rank(g, y, x, axis=axis, positions=np.median)
-
-
-METHODS = "inverted_cdf averaged_inverted_cdf closest_observation interpolated_inverted_cdf hazen weibull linear median_unbiased normal_unbiased lower higher midpoint nearest"
-SOME = np.array([[0.1, 0.5], [0.0, 1.0]])
-for median, quantile, percentile in ((np.median, np.quantile, np.percentile), (np.nanmedian, np.nanquantile, np.nanpercentile)):
-    op(median, median_rule, cases=[*AXES, ((5,),)])
-    cases = [
-        ((3, 4), 0.3),
-        ((3, 4), SOME, {"axis": 1}),
-        ((2, 3, 4), SOME[0], {"axis": (0, -1), "keepdims": True}),
-        ((), 0.5),
-        ((5, 2), {"q": 0.7, "axis": -2}),
-    ]
-    cases += [((7,), 0.37, {"method": method}) for method in METHODS.split()]
-    cases += [((5,), 0.6, {"weights": np.array([1.0, 2.0, 0.5, 1.0, 3.0]), "method": "inverted_cdf"})]
-    op(quantile, quantile_rule(quantile), cases=cases)
-    op(
-        percentile,
-        quantile_rule(percentile),
-        cases=[((3, 4), 30), ((3, 4), 100 * SOME, {"axis": 1}), ((5,), 40.0, {"method": "hazen", "keepdims": True})],
-    )
-
 # --- NaN as a missing value ---------------------------------------------------------------------------
 
 
@@ -264,15 +234,10 @@ def moment_without_nan(rule):
     return lambda g, y, x, mean, *, where=True, **params: rule(g, y, x, mean, where=np.asarray(where, bool) & ~np.isnan(x), **params)
 
 
-def some_nan(rng, shape):
-    """Numbers with NaN in the first column, where there is more than one."""
-    x = rng.uniform(-2, 2, shape)
-    x[..., : int(x.ndim > 0 and shape[-1] > 1)] = np.nan
-    return x
-
-
-op(np.nansum, without_nan(sum_rule), cases=AXES + WHERE + EMPTY + STARTS)
-op(np.nanprod, without_nan(prod_rule), cases=AXES + WHERE + EMPTY + STARTS)
+op(np.nansum, without_nan(sum_rule), cases=AXES + WHERE + EMPTY + STARTS + BEGUN)
+op(np.nanprod, without_nan(prod_rule), cases=AXES + WHERE + EMPTY + STARTS + BEGUN)
+begin_with_tensors(np.nansum, np.add, 0)
+begin_with_tensors(np.nanprod, np.multiply, 1)
 op(np.nanmean, without_nan(mean_rule), cases=AXES + WHERE + EMPTY[2:3])
 for function, rule in ((np.nanvar, var_rule), (np.nanstd, std_rule)):
     over_x, over_mean = moment_without_nan(rule), moment_without_nan(by_mean(rule))

@@ -88,13 +88,15 @@ compose(
 def choose(a, choices, out=None, mode="raise"):
     """choices[a[i]][i]."""
     n, a = len(choices), np.asarray(a)
+    if a.dtype.kind not in "biu":
+        raise TypeError(f"np.choose: a is an array of {a.dtype}, expected integers, which say the choice")
     a = a % n if mode == "wrap" else np.clip(a, 0, n - 1) if mode == "clip" else a
     if a.size and (a.min() < 0 or a.max() >= n):
         raise ValueError(
             f"np.choose: a reaches from {a.min()} to {a.max()}, but there are {n} choices; pass mode='wrap' or mode='clip' to bring it into range"
         )
     chosen = choices[0]
-    for k in range(1, n):
+    for k in range(n):  # the first too: a result has the shape of a and of all choices
         chosen = np.where(a == k, choices[k], chosen)
     return chosen
 
@@ -106,6 +108,7 @@ compose(
         (np.array([0, 2, 1]), [(3,), (2, 3), ()]),
         (np.array([[3], [-1]]), (2, 3), {"mode": "wrap"}),
         (np.array([-1, 5]), [(2,), (2,)], {"mode": "clip"}),
+        (np.array([[0], [0]]), [(3,)]),
     ],
 )
 

@@ -1,5 +1,7 @@
 """Functions that move elements without changing them: shapes, the order of axes, diagonals, turning."""
 
+import math
+import operator
 from typing import Any
 
 from tinygrad_notes.binding import Given
@@ -26,8 +28,8 @@ def bind_reshape(op, args, kwargs):
 
 op(
     np.reshape,
-    lambda g, y, x, *, shape, layout: np.reshape(g, x.shape, layout),
-    forward=lambda x, *, shape, layout: np.reshape(x, shape, layout),
+    lambda g, y, x, *, shape, layout: g.reshape(x.shape, order=layout),
+    forward=lambda x, *, shape, layout: np.asarray(x).reshape(shape, order=layout),
     bind=bind_reshape,
     cases=[
         ((3, 4), Given((2, 6))),
@@ -66,8 +68,8 @@ op(
 op(np.copy, lambda g, y, x: g, cases=[((3, 4),), ((3, 4), {"order": "F"})])
 
 
-def astype(x, *, dtype, copy=True):
-    return x.astype(dtype, copy=copy)
+def astype(x, *, dtype, copy=True, order="K", casting="unsafe", subok=True):
+    return x.astype(dtype, order, casting, subok, copy)
 
 
 # Not NumPy's function but the method, and np.astype where NumPy has it. The walk casts gradients back.
@@ -78,7 +80,7 @@ compose(np.astype, lambda x, dtype, /, *, copy=True, device=None: x.astype(dtype
 
 
 def transpose_rule(g, y, x, *, axes=None):
-    return np.transpose(g, None if axes is None else np.argsort([a % len(axes) for a in axes]))
+    return g.transpose(None if axes is None else sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))  # back where they were
 
 
 op(np.transpose, transpose_rule, cases=[((2, 3, 4),), ((2, 3, 4), {"axes": (1, 2, 0)}), ((2, 3, 4), {"axes": (-1, 0, 1)}), ((),)])
@@ -92,7 +94,7 @@ op(
 
 def rollaxis(a, axis, start=0):
     """Move an axis to stand before the one that is at `start`."""
-    axis, start = axis % a.ndim, start + a.ndim if start < 0 else start
+    axis, start = np.lib.array_utils.normalize_axis_index(axis, a.ndim), start + a.ndim if start < 0 else start
     return np.moveaxis(a, axis, start - 1 if axis < start else start)
 
 
@@ -208,6 +210,8 @@ compose(np.fft.ifftshift, lambda x, axes=None: shift_halves(x, axes, 1), cases=[
 
 def fractions(num, endpoint, like):
     """0, 1/n, 2/n, ... up to 1, which is left out unless `endpoint`; along a new first axis of `like`."""
+    if operator.index(num) < 0:
+        raise ValueError(f"{num} numbers in equal steps, expected 0 or more")
     steps = max(num - 1 if endpoint else num, 1)
     return (np.arange(num) / steps).astype(like.dtype).reshape((-1,) + (1,) * like.ndim)
 
@@ -217,7 +221,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
     f = fractions(num, endpoint, stop - start)
     y = np.moveaxis((1 - f) * start + f * stop, 0, axis)  # exact at both ends
     y = y if dtype is None else y.astype(dtype)
-    return (y, (stop - start) / (num - endpoint)) if retstep else y
+    return (y, (stop - start) / (num - bool(endpoint) or math.nan)) if retstep else y
 
 
 def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):

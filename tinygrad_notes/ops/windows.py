@@ -1,5 +1,7 @@
 """Functions of neighbours: running sums and products, differences, convolution, windows."""
 
+from typing import Any
+
 from tinygrad_notes.binding import Given
 from tinygrad_notes.ops.indexing import EVERYTHING, along, arrays_of, scatter_add
 from tinygrad_notes.registry import compose, op
@@ -52,11 +54,11 @@ op(np.cumprod, cumprod_rule, cases=RUNNING)
 def cumulative(running, start):
     """np.cumulative_sum and np.cumulative_prod (NumPy 2.1) from the running function and the value before the first."""
 
-    def function(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
+    def function(x, /, *, axis: Any = None, dtype=None, out=None, include_initial=False):
         x = np.atleast_1d(x)
         if axis is None and x.ndim > 1:
             raise ValueError(f"np.cumulative_sum, np.cumulative_prod: axis is missing for an array with {x.ndim} dimensions")
-        axis = -1 if axis is None else axis
+        axis = -1 if axis is None else axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
         y = running(x, axis, dtype)
         return np.concatenate([start(np.take(y, [0], axis)), y], axis) if include_initial else y
 
@@ -276,11 +278,11 @@ def sliding_offsets(shape, window_shape, axis):
         yield (Ellipsis, *place), tuple(index)
 
 
-def sliding_rule(g, y, x, *, window_shape, axis=None):
+def sliding_rule(g, y, x, *, window_shape, axis=None, writeable=False):
     return sum(scatter_add(g[place], index=index, shape=x.shape) for place, index in sliding_offsets(x.shape, window_shape, axis))
 
 
-def sliding_into(buffer, g, *, window_shape, axis=None):
+def sliding_into(buffer, g, *, window_shape, axis=None, subok=False, writeable=False):
     for place, index in sliding_offsets(buffer.shape, window_shape, axis):
         buffer[index] += g[place]
 
@@ -289,9 +291,12 @@ op(
     np.lib.stride_tricks.sliding_window_view,
     sliding_rule,
     into=sliding_into,
-    forward=lambda x, *, window_shape, axis=None: np.lib.stride_tricks.sliding_window_view(x, window_shape, axis),
+    forward=lambda x, *, window_shape, axis=None, subok=False, writeable=False: np.lib.stride_tricks.sliding_window_view(
+        x, window_shape, axis
+    ),
     cases=[
         ((5,), 3),
+        ((5,), 3, {"writeable": True}),  # which a Tensor never is
         ((4, 5), Given((2, 3))),
         ((4, 5), {"window_shape": 2, "axis": 0}),
         ((4, 3), {"window_shape": (2, 2), "axis": (1, 0)}),

@@ -22,7 +22,7 @@ class Chunk(NamedTuple):
     p: np.ndarray  # the parameters, in place
     moments: list[np.ndarray]
     scratch: list[np.ndarray]
-    gathered: np.ndarray  # where the gradients of several small parameters are put together
+    gathered: np.ndarray  # where the gradients of several small parameters are put together; empty where there is one
     decay: float
     pieces: list[tuple[str, int, int]]  # (path, start, stop) of the gradients
 
@@ -78,13 +78,14 @@ class Optimizer:
         before are stale afterwards, and a walk over them raises.
         """
         rate = self.lr if lr is None else self._at_least_zero("lr", lr)
+        flat = self._checked(grads)
         with np.errstate(all="ignore"):
-            flat = self._checked(grads)
+            chunks = [self._gradient_of(chunk, flat) for chunk in self._chunks]
+            if not all(map(all_finite, chunks)):
+                self._refuse_not_finite(flat)
         with uninterrupted(), np.errstate(all="ignore"):  # a warning turned into an error would stop halfway
             self.steps += 1
-            for p, moments, scratch, gathered, decay, pieces in self._chunks:
-                parts = [flat[path][start:stop] for path, start, stop in pieces]
-                g = parts[0] if len(parts) == 1 else np.concatenate(parts, out=gathered)
+            for g, (p, moments, scratch, _, decay, _) in zip(chunks, self._chunks):
                 self.update(p, g, rate, decay, moments, scratch)
             for t in self._leaves.values():
                 cast(Leaf, t.node).touch()
@@ -196,14 +197,23 @@ class Optimizer:
                 raise ValueError(f"{self._gradient(path)} has shape {g.shape}, expected {t.shape}")
             if g.dtype != value.dtype:
                 raise TypeError(f"{self._gradient(path)} has dtype {g.dtype}, expected {t.dtype}; convert it with .astype({t.dtype})")
-            if not all_finite(g := g.reshape(-1)):
-                bad = int(np.flatnonzero(~np.isfinite(g))[0])
-                index = tuple(map(int, np.unravel_index(bad, t.shape)))
-                raise FloatingPointError(
-                    f"{self._gradient(path)} {t.shape} is {g[bad]} at {index}; no parameter was changed; check.anomaly() names the op that made it"
-                )
+            g = g.reshape(-1)
             flat[path] = g.copy() if is_owned(g) else g  # a gradient in the memory of parameters would change under the update
         return flat
+
+    @staticmethod
+    def _gradient_of(chunk: Chunk, flat: dict[str, np.ndarray]) -> np.ndarray:
+        parts = [flat[path][start:stop] for path, start, stop in chunk.pieces]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, out=chunk.gathered)
+
+    def _refuse_not_finite(self, flat: dict[str, np.ndarray]) -> None:
+        for path, g in flat.items():
+            if not np.isfinite(g).all():
+                bad, shape = int(np.flatnonzero(~np.isfinite(g))[0]), self._leaves[path].shape
+                index = tuple(map(int, np.unravel_index(bad, shape)))
+                raise FloatingPointError(
+                    f"{self._gradient(path)} {shape} is {g[bad]} at {index}; no parameter was changed; check.anomaly() names the op that made it"
+                )
 
     def _gradient(self, path: str) -> str:
         return f"{self._name}: the gradient of {path or 'the parameter'}"
@@ -234,14 +244,15 @@ class Optimizer:
         start = (values[0].ctypes.data - flat.ctypes.data) // dtype.itemsize
         size = sum(v.size for v in values)
         p, moments = flat[start : start + size], [np.zeros(size, dtype) for _ in self.moments]
-        scratch = self._scratch.setdefault(dtype, [np.empty(CHUNK, dtype) for _ in range(3)])
+        scratch = self._scratch.setdefault(dtype, [np.empty(CHUNK, dtype) for _ in range(2)])
         pieces, begin, end = [], 0, 0
 
         def close():
             nonlocal pieces, begin
             if pieces:
                 part = slice(begin, end)
-                gathered, *others = (s[: end - begin] for s in scratch)
+                others = [s[: end - begin] for s in scratch]
+                gathered = np.empty(end - begin if len(pieces) > 1 else 0, dtype)
                 self._chunks.append(Chunk(p[part], [m[part] for m in moments], others, gathered, decay, pieces))
                 pieces, begin = [], end
 
