@@ -328,8 +328,8 @@ if not options.no_plots:
     middle.legend(frameon=False)
     names = ["descending", "backwards", "real text"]
     shares = [gain[4], thin[-1] / max(backwards[-1], 1e-9), found["rank 4, q and v"][0] / max(found["all weights"][0], 1e-9)]
-    right.bar_label(right.bar(names, shares, color="#2171b5", width=0.6), [f"{share:.0%}" for share in shares])
-    right.axhline(1, color="black", linewidth=1)
+    right.bar_label(right.bar(names, shares, color="#2171b5", width=0.6), [f"{share:.0%}" for share in shares], padding=3)
+    right.axhline(1, color="#c8c8c8", linewidth=1, zorder=0)
     right.set(title="rank 4 for q and v", ylabel="part of what all weights gain", ylim=(0, 1.1))
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
