@@ -219,9 +219,10 @@ def loss(model, ids, segments, mask, targets, is_random, rng=None):
     """Equation 7, in nats. targets (B, T) int from `mask_tokens`, is_random (B,) int from `sentence_pairs`."""
     x, pooled = model.bert(ids, segments, mask, rng)
     hidden = np.flatnonzero(targets != IGNORED)  # only these go through the head, which costs more than the encoder
+    if not len(hidden):
+        raise ValueError(f"loss: none of the {targets.size} tokens is hidden, so there is nothing to predict; mask again, or more of them")
     logits = model.mlm(x.reshape(-1, x.shape[-1])[hidden], model.bert.word.weight)  # (N, V)
-    mlm = F.cross_entropy(logits, targets.reshape(-1)[hidden], reduction="sum") / max(1, len(hidden))
-    return mlm + F.cross_entropy(model.next(pooled), is_random)
+    return F.cross_entropy(logits, targets.reshape(-1)[hidden]) + F.cross_entropy(model.next(pooled), is_random)
 
 
 def classification_loss(model, ids, segments, mask, labels, rng=None):

@@ -166,7 +166,7 @@ class GPT(Module):
 
     def __call__(self, ids, cache=None, rng=None):
         """With a cache (see `empty_cache`), ids continue the sequence that it holds; returns (logits, cache)."""
-        logits = self.hidden(ids, cache, rng) @ self.wte.weight.T  # (B, T, V)
+        logits = F.linear(self.hidden(ids, cache, rng), self.wte.weight)  # (B, T, V)
         return logits if cache is None else (logits, cache)
 
     def empty_cache(self, B):
@@ -189,7 +189,7 @@ class Classifier(GPT):
             raise ValueError(f"classify: last is {last}, expected {len(ids)} places below {ids.shape[1]}, one for each row of the ids")
         x = self.hidden(ids, rng=rng)
         scores = self.score(x[np.arange(len(ids)), last])  # (B, K)
-        return scores, x @ self.wte.weight.T
+        return scores, F.linear(x, self.wte.weight)
 
 
 def loss(model, ids, targets, rng=None):
