@@ -92,8 +92,8 @@ def join(ids: list[int], pair: Pair, new: int) -> list[int]:
     return joined
 
 
-def learn(words: list[list[int]], counts: list[int], merges: int, minimum_count: int) -> Iterator[Pair]:
-    """Yield the most frequent adjacent pair, join it into the next free id, 256 for the first, and repeat.
+def learn(words: list[list[int]], counts: list[int], merges: int, minimum_count: int, first: int = 256) -> Iterator[Pair]:
+    """Yield the most frequent adjacent pair, join it into the next free id, `first` to begin with, and repeat.
 
     words: ids, changed in place; counts: how often each word occurs. Of equally frequent pairs the
     one with the smaller ids comes first. Only the words that hold the pair are touched: `holders`
@@ -109,8 +109,8 @@ def learn(words: list[list[int]], counts: list[int], merges: int, minimum_count:
             holders[pair].add(w)
     heap = [(-count, pair) for pair, count in pair_counts.items()]
     heapq.heapify(heap)
-    new = 256
-    while heap and new < 256 + merges:
+    new = first
+    while heap and new < first + merges:
         count, pair = heapq.heappop(heap)
         if -count != pair_counts[pair]:
             heapq.heappush(heap, (-pair_counts[pair], pair))
