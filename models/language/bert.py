@@ -8,7 +8,7 @@ becomes a classifier, tagger or matcher with one new layer and little labelled d
     (1)  x0     = LN(word[ids] + position[0..T-1] + segment[segments])       three learned tables
     (2)  x'     = LN(x + attn(x))                                            post-norm, as in the 2017 transformer
          x''    = LN(x' + outer(gelu(inner(x'))))                            gelu exact: x Phi(x)
-    (3)  attn   = output(concat_h softmax(q_h k_h^T / sqrt(hd)) v_h)         no causal mask; padding is never attended
+    (3)  attn   = out_proj(concat_h softmax(q_h k_h^T / sqrt(hd)) v_h)       no causal mask; padding is never attended
     (4)  pooled = tanh(pooler(x[CLS]))
     (5)  mlm    = LN(gelu(transform(x))) word^T + bias                       the decoder is tied to the word table
     (6)  nsp    = next(pooled)                                               class 0: B follows A, class 1: B is random
@@ -108,19 +108,19 @@ class Attention(Module):
 
     def __init__(self, config, rng):
         C, self.heads = config.width, config.heads
-        self.query, self.key, self.value, self.output = (linear(C, C, config, rng) for _ in range(4))
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (linear(C, C, config, rng) for _ in range(4))
 
     def split(self, x):
         """(B, T, C) -> q, k, v, each (B, nh, T, hd)"""
         B, T, C = x.shape
         nh = self.heads
-        return [np.swapaxes(part(x).reshape(B, T, nh, C // nh), 1, 2) for part in (self.query, self.key, self.value)]
+        return [np.swapaxes(part(x).reshape(B, T, nh, C // nh), 1, 2) for part in (self.q_proj, self.k_proj, self.v_proj)]
 
     def __call__(self, x, mask):
         B, T, C = x.shape
         q, k, v = self.split(x)
         y = F.scaled_dot_product_attention(q, k, v, mask=mask)  # (B, nh, T, hd)
-        return self.output(np.swapaxes(y, 1, 2).reshape(B, T, C))  # (B, T, C)
+        return self.out_proj(np.swapaxes(y, 1, 2).reshape(B, T, C))  # (B, T, C)
 
 
 class Layer(Module):
@@ -308,10 +308,10 @@ NAMES = {  # this model's, and the published ones
     "position": "embeddings.position_embeddings",
     "segment": "embeddings.token_type_embeddings",
     "norm": "embeddings.LayerNorm",
-    "attention.query": "attention.self.query",
-    "attention.key": "attention.self.key",
-    "attention.value": "attention.self.value",
-    "attention.output": "attention.output.dense",
+    "attention.q_proj": "attention.self.query",
+    "attention.k_proj": "attention.self.key",
+    "attention.v_proj": "attention.self.value",
+    "attention.out_proj": "attention.output.dense",
     "norm_1": "attention.output.LayerNorm",
     "inner": "intermediate.dense",
     "outer": "output.dense",

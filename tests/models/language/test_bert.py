@@ -184,7 +184,7 @@ def test_attention_maps_are_distributions_and_belong_to_the_layers():
     np.testing.assert_allclose(maps.sum(-1), 1, atol=1e-12)
     layer, x = tn.frozen(model).layers[0], tn.frozen(model).embed(IDS, SEGMENTS)
     heads = maps[0] @ layer.attention.split(x)[2]  # the weighted means of the values
-    np.testing.assert_allclose(layer.attention.output(np.swapaxes(heads, 1, 2).reshape(2, 10, 12)), layer.attention(x, None), atol=1e-12)
+    np.testing.assert_allclose(layer.attention.out_proj(np.swapaxes(heads, 1, 2).reshape(2, 10, 12)), layer.attention(x, None), atol=1e-12)
 
 
 # --- the two tasks of pre-training -----------------------------------------------------------------
