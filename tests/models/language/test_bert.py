@@ -1,9 +1,14 @@
 """BERT at toy size: gradients, masks, the two pre-training tasks, heads, published names, errors."""
 
+import dataclasses
+import json
 import math
+from pathlib import Path
 
 import tinygrad_notes as tn
 from models.language import bert
+from tests.golden import bert_inputs
+from tests.golden.sines import digest, sines, summary
 from tests.models.whole_loss import check_whole_loss
 from tinygrad_notes import check, optim
 
@@ -371,3 +376,45 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
         with pytest.raises(kind, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+# --- equal to the published implementation --------------------------------------------------------
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def with_sines(kind, dtype):
+    """The model of the golden file: its weights are given by their published names."""
+    config = dataclasses.replace(bert.Config.from_published(bert_inputs.CONFIG), dtype=dtype)
+    model = kind(config, np.random.default_rng(0))
+    theirs = sines({name: a.shape for name, a in bert.to_published(tn.state_dict(model)).items()})
+    tn.load(model, {name: a.astype(dtype) for name, a in bert.published(theirs).items()})
+    return model
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-8), (np.float32, 2e-5)])
+@pytest.mark.parametrize("kind", [bert.PreTraining, bert.Classifier])
+def test_equal_to_transformers(kind, dtype, tolerance):
+    """Outputs, loss and every gradient. The file has 9 digits; float32 rounds a few hundred sums of numbers near 3."""
+    golden = json.loads((GOLDEN / "bert.json").read_text())["pretraining" if kind is bert.PreTraining else "classification"]
+    model = with_sines(kind, dtype)
+    inputs = (bert_inputs.IDS, bert_inputs.SEGMENTS, bert_inputs.MASK)
+    if kind is bert.PreTraining:
+        mlm, nsp = tn.frozen(model)(*inputs)
+        outputs = {"mlm": mlm[bert_inputs.MASK], "nsp": nsp}
+        loss = bert.loss(model, *inputs, bert_inputs.TARGETS, bert_inputs.IS_RANDOM)
+    else:
+        outputs = {"logits": tn.frozen(model)(*inputs)}
+        loss = bert.classification_loss(model, *inputs, bert_inputs.LABELS)
+    for name, array in outputs.items():
+        assert array.dtype == dtype
+        np.testing.assert_allclose(array, golden[name], rtol=tolerance, atol=tolerance)
+    assert loss.item() == pytest.approx(golden["loss"], rel=tolerance)
+    found = summary(bert.to_published(tn.gradients(loss, tn.parameters(model), unused="raise")))
+    assert found.keys() == golden["gradients"].keys()
+    for name, (length, along) in golden["gradients"].items():
+        np.testing.assert_allclose(found[name], [length, along], rtol=tolerance, atol=tolerance * (1 + length), err_msg=name)
+
+
+def test_the_golden_file_belongs_to_its_script():
+    assert json.loads((GOLDEN / "bert.json").read_text())["script"] == digest(GOLDEN / "make_bert.py")

@@ -1,11 +1,15 @@
 """GPT-1 at toy size: gradients, causality, cache, the auxiliary loss of fine-tuning, published names, errors."""
 
+import dataclasses
 import difflib
+import json
 import math
 from pathlib import Path
 
 import tinygrad_notes as tn
 from models.language import gpt, gpt1
+from tests.golden import gpt1_inputs
+from tests.golden.sines import digest, sines, summary
 from tests.models.whole_loss import check_whole_loss
 from tinygrad_notes import check, optim
 from tinygrad_notes import functional as F
@@ -257,3 +261,41 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
 def test_the_first_loss_is_that_of_knowing_nothing():
     assert abs(lm_loss(tiny()).item() - math.log(11)) < 0.1
     assert abs(gpt1.fine_tuning_loss(tiny(gpt1.Classifier), IDS[:, :8], LAST, LABELS, weight=0.0).item() - math.log(2)) < 0.1
+
+
+# --- equal to the published implementation --------------------------------------------------------
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def with_sines(kind, dtype):
+    """The model of the golden file: its weights are given by their published names."""
+    config = dataclasses.replace(gpt1.Config.from_published(gpt1_inputs.CONFIG), dtype=dtype)
+    model = kind(config, np.random.default_rng(0))
+    theirs = sines({name: a.shape for name, a in gpt1.to_published(tn.state_dict(model)).items()})
+    tn.load(model, {name: a.astype(dtype) for name, a in gpt1.published(theirs).items()})
+    return model
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-8), (np.float32, 2e-5)])
+@pytest.mark.parametrize("kind", [gpt1.GPT, gpt1.Classifier])
+def test_equal_to_transformers(kind, dtype, tolerance):
+    """Outputs, loss and every gradient. The file has 9 digits; float32 rounds a few hundred sums of numbers near 3."""
+    golden = json.loads((GOLDEN / "gpt1.json").read_text())["language" if kind is gpt1.GPT else "task"]
+    model, ids = with_sines(kind, dtype), gpt1_inputs.IDS
+    if kind is gpt1.GPT:
+        outputs, loss = tn.frozen(model)(ids), gpt1.loss(model, ids[:, :-1], ids[:, 1:])
+    else:
+        outputs, _ = tn.frozen(model).classify(ids, gpt1_inputs.LAST)
+        loss = gpt1.fine_tuning_loss(model, ids, gpt1_inputs.LAST, gpt1_inputs.LABELS, weight=0.0)
+    assert outputs.dtype == dtype
+    np.testing.assert_allclose(outputs, golden["logits"], rtol=tolerance, atol=tolerance)
+    assert loss.item() == pytest.approx(golden["loss"], rel=tolerance)
+    found = summary(gpt1.to_published(tn.gradients(loss, tn.parameters(model), unused="raise")))
+    assert found.keys() == golden["gradients"].keys()
+    for name, (length, along) in golden["gradients"].items():
+        np.testing.assert_allclose(found[name], [length, along], rtol=tolerance, atol=tolerance * (1 + length), err_msg=name)
+
+
+def test_the_golden_file_belongs_to_its_script():
+    assert json.loads((GOLDEN / "gpt1.json").read_text())["script"] == digest(GOLDEN / "make_gpt1.py")
