@@ -45,6 +45,7 @@ class Config:
     classes: int = 2  # of the head for classification
     dropout: float = 0.0  # on embeddings, attention and MLP outputs, pooled; off where no rng is passed
     eps: float = 1e-12  # of the layer norms
+    std: float = 0.02  # of the initial weights; small models learn faster from 1 / sqrt(width)
     dtype: type = np.float32
 
     def __post_init__(self):
@@ -75,16 +76,16 @@ class Config:
         for key, ours in (expected | {"add_cross_attention": False, "tie_word_embeddings": True}).items():
             if published.get(key, None if key == "model_type" else ours) != ours:
                 raise ValueError(f"Config.from_published: {key} is {published.get(key)!r}, expected {ours!r}: this is BERT as published")
-        names = {"vocab_size": "vocabulary", "max_position_embeddings": "context", "type_vocab_size": "segments"}
-        names |= {"num_hidden_layers": "layers", "num_attention_heads": "heads", "hidden_size": "width", "intermediate_size": "hidden"}
-        names |= {"hidden_dropout_prob": "dropout", "layer_norm_eps": "eps"}
+        names = {"vocab_size": "vocabulary", "max_position_embeddings": "context", "type_vocab_size": "segments", "hidden_size": "width"}
+        names |= {"num_hidden_layers": "layers", "num_attention_heads": "heads", "intermediate_size": "hidden"}
+        names |= {"hidden_dropout_prob": "dropout", "layer_norm_eps": "eps", "initializer_range": "std"}
         classes = published.get("num_labels", len(published.get("id2label") or range(Config.classes)))
         return Config(**{ours: published[key] for key, ours in names.items() if key in published}, classes=classes)
 
 
 def normal(shape, config, rng):
-    """BERT's start: N(0, 0.02^2) cut off at two standard deviations."""
-    return Tensor(init.trunc_normal(shape, rng, std=0.02, low=-0.04, high=0.04, dtype=config.dtype))
+    """BERT's start: N(0, std^2) cut off at two standard deviations."""
+    return Tensor(init.trunc_normal(shape, rng, std=config.std, low=-2 * config.std, high=2 * config.std, dtype=config.dtype))
 
 
 def linear(n_in, n_out, config, rng):
@@ -221,8 +222,8 @@ def loss(model, ids, segments, mask, targets, is_random, rng=None):
     hidden = np.flatnonzero(targets != IGNORED)  # only these go through the head, which costs more than the encoder
     if not len(hidden):
         raise ValueError(f"loss: none of the {targets.size} tokens is hidden, so there is nothing to predict; mask again, or more of them")
-    logits = model.mlm(x.reshape(-1, x.shape[-1])[hidden], model.bert.word.weight)  # (N, V)
-    return F.cross_entropy(logits, targets.reshape(-1)[hidden]) + F.cross_entropy(model.next(pooled), is_random)
+    mlm = model.mlm(x.reshape(-1, x.shape[-1])[hidden], model.bert.word.weight)  # (N, V)
+    return F.cross_entropy(mlm, targets.reshape(-1)[hidden]) + F.cross_entropy(model.next(pooled), is_random)
 
 
 def classification_loss(model, ids, segments, mask, labels, rng=None):
@@ -256,10 +257,9 @@ def sentence_pairs(documents, batch, length, special, rng):
     documents: lists of sentences, arrays of ids (n,); two documents or more, each of two sentences or more. A ends where
     a sentence does; B is what follows, or begins with a sentence of another document.
     """
-    if len(documents) < 2 or min(map(len, documents)) < 2:
-        raise ValueError(
-            f"sentence_pairs: {len(documents)} documents, the shortest of {min(map(len, documents), default=0)} sentences; expected at least 2 of 2 each"
-        )
+    shortest = min(map(len, documents), default=0)
+    if len(documents) < 2 or shortest < 2:
+        raise ValueError(f"sentence_pairs: {len(documents)} documents, the shortest of {shortest} sentences; expected at least 2 of 2 each")
     first, second, room = [], [], length - 3
     is_random = rng.integers(2, size=batch)
     for random in is_random:
