@@ -42,6 +42,7 @@ class Config:
     classes: int = 2  # of the head for classification
     dropout: float = 0.0  # on embeddings, attention and MLP outputs; off where no rng is passed
     eps: float = 1e-5  # of the layer norms
+    std: float = 0.02  # of the initial weights; small models learn faster from 1 / sqrt(width)
     dtype: type = np.float32
 
     def __post_init__(self):
@@ -68,22 +69,22 @@ class Config:
             if published.get(key, None if key == "model_type" else ours) != ours:
                 raise ValueError(f"Config.from_published: {key} is {published.get(key)!r}, expected {ours!r}: this is GPT-1 as published")
         names = {"vocab_size": "vocabulary", "n_positions": "context", "n_layer": "layers", "n_head": "heads", "n_embd": "width"}
-        names |= {"resid_pdrop": "dropout", "layer_norm_epsilon": "eps"}
+        names |= {"resid_pdrop": "dropout", "layer_norm_epsilon": "eps", "initializer_range": "std"}
         classes = published.get("num_labels", len(published.get("id2label") or range(Config.classes)))
         return Config(**{ours: published[key] for key, ours in names.items() if key in published}, classes=classes)
 
 
-def linear(n_in, n_out, config, rng, std=0.02):
+def linear(n_in, n_out, config, rng):
     """Weights from N(0, std^2) and zero biases, GPT-1's start."""
     layer = Linear(n_in, n_out, rng=rng, dtype=config.dtype)
-    layer.weight = Tensor(init.normal((n_out, n_in), rng, std=std, dtype=config.dtype))
+    layer.weight = Tensor(init.normal((n_out, n_in), rng, std=config.std, dtype=config.dtype))
     layer.bias = Tensor(init.zeros(n_out, dtype=config.dtype))
     return layer
 
 
 def embedding(n, config, rng):
     layer = Embedding(n, config.width, rng=rng, dtype=config.dtype)
-    layer.weight = Tensor(init.normal((n, config.width), rng, std=0.02, dtype=config.dtype))
+    layer.weight = Tensor(init.normal((n, config.width), rng, std=config.std, dtype=config.dtype))
     return layer
 
 
@@ -181,7 +182,7 @@ class Classifier(GPT):
     def __init__(self, config, rng):
         super().__init__(config, rng)
         self.score = Linear(config.width, config.classes, bias=False, rng=rng, dtype=config.dtype)
-        self.score.weight = Tensor(init.normal((config.classes, config.width), rng, std=0.02, dtype=config.dtype))
+        self.score.weight = Tensor(init.normal((config.classes, config.width), rng, std=config.std, dtype=config.dtype))
 
     def classify(self, ids, last, rng=None):
         """ids (B, T) and the place of each extract token, last (B,); padding behind it -> scores (B, K), logits (B, T, V)."""

@@ -136,6 +136,17 @@ def test_without_positions_a_permuted_text_gives_permuted_vectors():
     np.testing.assert_allclose(permuted, pooled, rtol=0, atol=1e-12)  # [CLS] stayed in front
 
 
+def test_the_start_is_a_normal_cut_off_at_two_deviations():
+    for std in (0.02, 0.1):
+        model = bert.PreTraining(bert.Config.bert_tiny(vocabulary=1000, layers=1, std=std), np.random.default_rng(0))
+        for name, t in tn.parameters(model).items():
+            if t.ndim == 2 and t.size > 10_000:
+                assert np.abs(t.value).max() <= 2 * std
+                assert t.value.std() == pytest.approx(0.8796 * std, rel=0.03)  # of the normal between -2 and 2
+            elif t.ndim == 1:
+                assert np.all(t.value == ("norm" in name and name.endswith("weight")))
+
+
 def test_each_table_counts_once():
     """x0 is the normalised sum of three rows."""
     model = tn.frozen(spread(tiny(bert.BERT)))
@@ -310,12 +321,13 @@ CONFIG = {
     "type_vocab_size": 3,
     "layer_norm_eps": 1e-6,
     "hidden_dropout_prob": 0.2,
+    "initializer_range": 0.1,
     "id2label": {"0": "a", "1": "b", "2": "c", "3": "d"},
 }
 
 
 def test_a_published_config():
-    expected = bert.Config(99, 40, segments=3, layers=3, heads=4, width=24, hidden=30, classes=4, dropout=0.2, eps=1e-6)
+    expected = bert.Config(99, 40, segments=3, layers=3, heads=4, width=24, hidden=30, classes=4, dropout=0.2, eps=1e-6, std=0.1)
     assert bert.Config.from_published(CONFIG) == expected
     assert bert.Config.from_published({"model_type": "bert"}) == bert.Config.base()
     assert bert.Config.large().width // bert.Config.large().heads == 64

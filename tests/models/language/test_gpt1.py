@@ -227,9 +227,15 @@ CONFIG = {"model_type": "openai-gpt", "vocab_size": 99, "n_positions": 40, "n_la
 
 
 def test_a_published_config():
-    more = {"afn": "gelu", "resid_pdrop": 0.2, "layer_norm_epsilon": 1e-6, "id2label": {"0": "a", "1": "b", "2": "c"}}
+    more = {
+        "afn": "gelu",
+        "resid_pdrop": 0.2,
+        "layer_norm_epsilon": 1e-6,
+        "id2label": {"0": "a", "1": "b", "2": "c"},
+        "initializer_range": 0.1,
+    }
     assert gpt1.Config.from_published(CONFIG) == gpt1.Config(99, 40, layers=3, heads=4, width=24)
-    assert gpt1.Config.from_published(CONFIG | more) == gpt1.Config(99, 40, 3, 4, 24, classes=3, dropout=0.2, eps=1e-6)
+    assert gpt1.Config.from_published(CONFIG | more) == gpt1.Config(99, 40, 3, 4, 24, classes=3, dropout=0.2, eps=1e-6, std=0.1)
     assert gpt1.Config.from_published({"model_type": "openai-gpt"}) == gpt1.Config.gpt1()
 
 
