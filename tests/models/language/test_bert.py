@@ -11,6 +11,7 @@ from tests.golden import bert_inputs
 from tests.golden.sines import digest, sines, summary
 from tests.models.whole_loss import check_whole_loss
 from tinygrad_notes import check, optim
+from tinygrad_notes import functional as F
 
 import numpy as np
 import pytest
@@ -102,6 +103,14 @@ def test_deterministic_given_the_rng_and_dropout_only_with_one(kind, loss):
     assert loss(a).item() == loss(b).item()
     once, again = (loss(a, np.random.default_rng(1)).item() for _ in range(2))
     assert once == again != loss(a).item()
+
+
+def test_where_dropout_acts(monkeypatch):
+    """On the embeddings, on what each half of a layer adds, and on the pooled vector of a classifier: as published."""
+    shapes, dropout = [], F.dropout
+    monkeypatch.setattr(F, "dropout", lambda x, p, rng: (shapes.append((x.shape, p)), dropout(x, p, rng))[1])
+    classification_loss(tiny(bert.Classifier, dropout=0.25), np.random.default_rng(0))
+    assert shapes == [((2, 10, 12), 0.25)] * 5 + [((2, 12), 0.25)]
 
 
 # --- the model ---------------------------------------------------------------------------------

@@ -73,6 +73,14 @@ def test_deterministic_given_the_rng_and_dropout_only_with_one(kind, loss):
     assert once == again != loss(a).item()
 
 
+def test_where_dropout_acts(monkeypatch):
+    """On the embeddings and on what each half of a block adds: as published, but for the attention weights."""
+    shapes, dropout = [], F.dropout
+    monkeypatch.setattr(F, "dropout", lambda x, p, rng: (shapes.append((x.shape, p)), dropout(x, p, rng))[1])
+    task_loss(tiny(gpt1.Classifier, dropout=0.25), np.random.default_rng(0))
+    assert shapes == [((2, 8, 12), 0.25)] * 5
+
+
 @LOSSES
 def test_dense_attention_gives_the_same_loss(kind, loss):
     model = tiny(kind)
