@@ -49,9 +49,9 @@ def draws(path: Path, results: dict[str, list[float]], chance: float, title: str
         axes.annotate(f"{np.mean(values):.0%}", (i + 0.33, np.mean(values)), va="center", fontsize=10)
     axes.axhline(chance, color=COLORS[-1], linestyle="--", linewidth=1.2)
     axes.annotate(
-        "guessing", (len(results) - 0.55, chance), xytext=(0, 3), textcoords="offset points", ha="right", fontsize=9, color=COLORS[-1]
+        "guessing", (len(results) - 0.12, chance), xytext=(0, 3), textcoords="offset points", ha="right", fontsize=9, color=COLORS[-1]
     )
     axes.set_xticks(range(len(results)), list(results))
-    axes.set(ylabel="accuracy on held-out passages", ylim=(0, 1), xlim=(-0.5, len(results) - 0.4), title=title)
+    axes.set(ylabel="accuracy on held-out passages", ylim=(0, 1), xlim=(-0.5, len(results) - 0.1), title=title)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

@@ -260,11 +260,13 @@ def sentence_pairs(documents, batch, length, special, rng):
     shortest = min(map(len, documents), default=0)
     if len(documents) < 2 or shortest < 2:
         raise ValueError(f"sentence_pairs: {len(documents)} documents, the shortest of {shortest} sentences; expected at least 2 of 2 each")
+    ends = np.cumsum([len(document) - 1 for document in documents])  # every border between two sentences is as likely
     first, second, room = [], [], length - 3
     is_random = rng.integers(2, size=batch)
     for random in is_random:
-        d = rng.integers(len(documents))
-        cut = rng.integers(1, len(documents[d]))
+        border = rng.integers(ends[-1])
+        d = np.searchsorted(ends, border, side="right")
+        cut = len(documents[d]) - (ends[d] - border)
         first.append(np.concatenate(documents[d][:cut])[-(room // 2) :])
         if random:
             d = (d + rng.integers(1, len(documents))) % len(documents)
@@ -279,8 +281,7 @@ def mask_tokens(ids, special, vocabulary, rng, share=0.15):
     Each token is hidden with probability `share`; of those, 80 % become [MASK], 10 % any token, and 10 % stay, so that
     no vector can rely on its token being right. [PAD], [CLS] and [SEP] are never hidden.
     """
-    hidden = rng.random(ids.shape) < share
-    hidden &= ~np.isin(ids, [special[name] for name in ("[PAD]", "[CLS]", "[SEP]")])
+    hidden = (rng.random(ids.shape) < share) & ~np.isin(ids, [special[name] for name in ("[PAD]", "[CLS]", "[SEP]")])
     fate, anything = rng.random(ids.shape), rng.integers(vocabulary, size=ids.shape)
     shown = np.where(fate < 0.8, special["[MASK]"], np.where(fate < 0.9, anything, ids))
     return np.where(hidden, shown, ids), np.where(hidden, ids, IGNORED)
@@ -288,8 +289,7 @@ def mask_tokens(ids, special, vocabulary, rng, share=0.15):
 
 def fill(model, ids, blank, segments=None, mask=None):
     """ids (B, T) with each token that is `blank`, the id of [MASK], replaced by the most likely one."""
-    mlm, _ = frozen(model)(ids, segments, mask)
-    return np.where(ids == blank, mlm.argmax(-1), ids)
+    return np.where(ids == blank, frozen(model)(ids, segments, mask)[0].argmax(-1), ids)
 
 
 def attention_maps(bert, ids, segments=None):

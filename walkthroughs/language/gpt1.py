@@ -40,7 +40,7 @@ try:
     options.out.mkdir(parents=True, exist_ok=True)
 except OSError as error:
     sys.exit(f"error: --out {options.out} cannot be a folder: {error}; name another one")
-STEPS, TUNING_STEPS, DRAWS = (20, 4, 1) if options.quick else (800, 60, 3)
+STEPS, TUNING_STEPS, DRAWS = (20, 4, 1) if options.quick else (1200, 100, 4)
 VOCABULARY, CONTEXT, BATCH = 600, 64, 16
 RATE, TUNING_RATE = 3e-3, 1e-3
 began = time.process_time()
@@ -49,11 +49,13 @@ rng = np.random.default_rng(options.seed)
 # %% Look at the data
 # The topics of the manual. The last fifth of each is held out: from training, and from fine-tuning.
 # A passage is set between tokens of its own, as in the paper's figure 1: <s> passage <e>; the answer is read at <e>.
-FAMILIES = ["compound", "debugger", "formatstrings", "specialnames", "types", "typesseq"]
-names = sorted(topics)
-cut = {name: len(topics[name]) * 4 // 5 for name in names}
-train_text = "\n".join(topics[name][: cut[name]] for name in names)
-test_text = "\n".join(topics[name][cut[name] :] for name in names)[: 4000 if options.quick else 40_000]
+FAMILIES = ["compound", "debugger", "formatstrings", "specialnames", "string-methods", "typesseq"]
+paragraphs = {name: topics[name].split("\n\n") for name in sorted(topics)}
+learnt = {name: parts[: len(parts) * 4 // 5] for name, parts in paragraphs.items()}
+kept_back = {name: parts[len(parts) * 4 // 5 :] for name, parts in paragraphs.items()}
+known = {part for parts in kept_back.values() for part in parts}  # the manual repeats itself: what is held out here may stand elsewhere
+train_text = "\n\n".join(part for parts in learnt.values() for part in parts if part not in known)
+test_text = "\n\n".join(part for parts in kept_back.values() for part in parts)[: 4000 if options.quick else 40_000]
 tokenizer = ByteBPE.train(train_text, VOCABULARY, special=["<s>", "<e>"])
 train_ids, test_ids = tokenizer.encode(train_text), tokenizer.encode(test_text)
 START, EXTRACT = tokenizer.special["<s>"], tokenizer.special["<e>"]
@@ -137,10 +139,10 @@ print(f"    {tokenizer.decode(gpt1.generate(model, prompt, 50, rng=np.random.def
 
 
 # %% A task with few labels
-def passages(name):
-    """A topic in passages of CONTEXT - 2 tokens: those to learn from, and the held-out ones."""
-    parts = (tokenizer.encode(text) for text in (topics[name][: cut[name]], topics[name][cut[name] :]))
-    return [ids[: len(ids) // (CONTEXT - 2) * (CONTEXT - 2)].reshape(-1, CONTEXT - 2) for ids in parts]
+def passages(parts):
+    """Paragraphs in passages of CONTEXT - 2 tokens, (n, CONTEXT - 2)."""
+    ids = tokenizer.encode("\n\n".join(parts))
+    return ids[: len(ids) // (CONTEXT - 2) * (CONTEXT - 2)].reshape(-1, CONTEXT - 2)
 
 
 def framed(rows):
@@ -148,7 +150,8 @@ def framed(rows):
     return np.pad(rows, ((0, 0), (1, 1)), constant_values=[[0, 0], [START, EXTRACT]])
 
 
-pool, held_out = zip(*(passages(name) for name in FAMILIES), strict=True)
+pool = [passages([part for part in learnt[name] if part not in known]) for name in FAMILIES]
+held_out = [passages(kept_back[name]) for name in FAMILIES]
 test_x, test_y = framed(np.concatenate(held_out)), np.repeat(np.arange(len(FAMILIES)), [len(rows) for rows in held_out])
 LABELS = 16
 print(f"{len(FAMILIES)} topics, {LABELS} labelled passages of each; {len(test_y)} passages to test on")
@@ -184,10 +187,10 @@ for seed in tqdm(range(DRAWS), desc="fine-tuning", unit="draw", disable=None):
         results[kind].append(fine_tune(start, weight, seed))
 both, alone, scratch = (float(np.mean(values)) for values in results.values())
 print(f"""
-accuracy on {len(test_y)} held-out passages, mean over topics and {DRAWS} draws of the labels
-    pre-trained, lambda 0.5    {both:.1%}
-    pre-trained, lambda 0      {alone:.1%}
-    from scratch               {scratch:.1%}
+accuracy on {len(test_y)} held-out passages, mean over topics and {DRAWS} draws of the labels      (measured; paper, table 5)
+    pre-trained, lambda 0.5    {both:.1%}    (74.7)
+    pre-trained, lambda 0      {alone:.1%}    (75.0)
+    from scratch               {scratch:.1%}    (59.9)
     guessing                   {1 / len(FAMILIES):.1%}
 """)
 if not options.quick:

@@ -276,6 +276,16 @@ def test_half_of_the_pairs_follow_each_other():
         assert (a[0] // 100 != b[0] // 100) == random  # a random one is from another document
 
 
+def test_every_border_of_two_sentences_is_as_likely():
+    """Long documents are drawn more often: three borders in one document, one in the other."""
+    documents = [DOCUMENTS[0], DOCUMENTS[1][:2]]
+    ids, segments, _, _ = bert.sentence_pairs(documents, 4000, 13, SPECIAL, np.random.default_rng(0))
+    last = ids[np.arange(4000), np.argmax(segments, axis=1) - 2]  # the last token of A
+    found, counts = np.unique(last, return_counts=True)
+    assert found.tolist() == [6, 16, 26, 106]
+    assert all(within_three_sigma(n, 4000, 0.25) for n in counts)
+
+
 def test_pack_single_texts_and_too_long_ones():
     ids, segments, mask = bert.pack([np.array([7, 8]), np.array([9, 9, 9])], None, 6, SPECIAL)
     assert ids.tolist() == [[2, 7, 8, 3, 0, 0], [2, 9, 9, 9, 3, 0]]
