@@ -214,14 +214,13 @@ def generate(model, ids, n, *, rng=None, temperature=1.0, top_k=None, top_p=None
     model = frozen(model)
     context = model.config.context
     ids = np.asarray(ids)
-    logits, cache = model(ids[:, -context:], model.empty_cache(len(ids)))
+    new, cache = ids[:, -context:], model.empty_cache(len(ids))
     for _ in range(n):
-        token = F.sample(logits[:, -1], rng, temperature=temperature, top_k=top_k, top_p=top_p)  # (B,)
-        ids = np.concatenate([ids, token[:, None]], axis=1)
-        if cache[0].length < context:
-            logits, cache = model(ids[:, -1:], cache)
-        else:
-            logits, cache = model(ids[:, -max(1, context // 2) :], model.empty_cache(len(ids)))
+        if cache[0].length + new.shape[1] > context:
+            new, cache = ids[:, -max(1, context // 2) :], model.empty_cache(len(ids))
+        logits, cache = model(new, cache)
+        new = F.sample(logits[:, -1], rng, temperature=temperature, top_k=top_k, top_p=top_p)[:, None]  # (B, 1)
+        ids = np.concatenate([ids, new], axis=1)
     return ids
 
 
