@@ -40,7 +40,7 @@ try:
     options.out.mkdir(parents=True, exist_ok=True)
 except OSError as error:
     sys.exit(f"error: --out {options.out} cannot be a folder: {error}; name another one")
-TOY_STEPS, STEPS, TUNING_STEPS, DRAWS = (20, 20, 5, 1) if options.quick else (500, 1000, 100, 3)
+TOY_STEPS, STEPS, TUNING_STEPS, DRAWS = (20, 20, 5, 1) if options.quick else (500, 1500, 100, 3)
 RATE, TUNING_RATE = 4e-3, 1e-3
 began = time.process_time()
 rng = np.random.default_rng(options.seed)

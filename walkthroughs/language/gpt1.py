@@ -40,7 +40,7 @@ try:
     options.out.mkdir(parents=True, exist_ok=True)
 except OSError as error:
     sys.exit(f"error: --out {options.out} cannot be a folder: {error}; name another one")
-STEPS, TUNING_STEPS, DRAWS = (20, 4, 1) if options.quick else (1200, 100, 4)
+STEPS, TUNING_STEPS, DRAWS = (20, 4, 1) if options.quick else (1500, 100, 4)
 VOCABULARY, CONTEXT, BATCH = 600, 64, 16
 RATE, TUNING_RATE = 3e-3, 1e-3
 began = time.process_time()
