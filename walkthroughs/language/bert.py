@@ -188,8 +188,8 @@ def sentences_of(parts):
 
 
 paragraphs = {name: topics[name].split("\n\n") for name in sorted(topics)}
-kept_back = {name: parts[len(parts) * 4 // 5 :] for name, parts in paragraphs.items()}  # the last fifth of each topic
-known = {part for parts in kept_back.values() for part in parts}  # the manual repeats itself: drop what stands elsewhere, too
+kept_back = {name: parts[4::5] for name, parts in paragraphs.items()}  # every fifth paragraph is held out
+known = {part for parts in kept_back.values() for part in parts}  # and not trained on where it stands a second time
 learnt = {name: sentences_of(part for part in parts if part not in known) for name, parts in paragraphs.items()}
 test = {name: sentences_of(parts) for name, parts in kept_back.items()}
 train_documents, test_documents = ([document for document in half.values() if len(document) > 1] for half in (learnt, test))
@@ -224,7 +224,7 @@ else:
 
 # %% A task with few labels
 # Which of six topics is a passage from? One new layer on the pooled [CLS], and everything is trained: the paper's figure 4 b.
-# The passages to test on are from the last fifth of each topic, which pre-training did not see either.
+# The passages to test on are made of the paragraphs that are held out, which pre-training did not see either.
 FAMILIES = ["compound", "debugger", "formatstrings", "specialnames", "string-methods", "typesseq"]
 LABELS = 16
 
