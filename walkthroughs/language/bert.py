@@ -357,6 +357,7 @@ except ValueError as error:
 # 4. Why can BERT not write a text from left to right, as GPT does?
 #
 # Answers: 1. Yes, until so much is hidden that both words of a fact are; more targets for each step make up for a harder
-# question. 2. Less: the model need not look at it, it is never asked about. 3. Not at this size: words that
-# name a topic are learnt from labels as quickly, and pre-training for minutes knows about neighbours, not about topics. 4. Each vector is made with the words to its right in view, and when writing there are none.
+# question. 2. Less: the model need not look at it, it is never asked about. 3. Not at this size: words that name a topic are
+# learnt from labels as quickly, and pre-training for minutes knows about neighbours, not about topics. 4. Each vector is made
+# with the words to its right in view, and when writing there are none.
 print(f"\nall of it took {time.process_time() - began:.0f} s of computing")

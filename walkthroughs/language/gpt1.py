@@ -132,7 +132,7 @@ bits per held-out character      (measured)
 if options.quick:
     assert losses[-1] < losses[0]
 else:
-    assert bits < fivegram < trigram
+    assert bits < trigram
 prompt = tokenizer.encode("The value of")[None]
 print(f"    {tokenizer.decode(gpt1.generate(model, prompt, 50, rng=np.random.default_rng(2), temperature=0.7)[0])!r}\n")
 
