@@ -3,8 +3,8 @@
 RUNNING TIME: 2 minutes (--quick: 10 seconds)
 
 You will see the recipe that started the series: a decoder is trained to predict the next piece of Python's reference manual,
-until it beats an n-gram model of the same text; then one new layer on its last token learns from a few hundred labels to tell text
-from shuffled text. The paper's question is asked again: does it help to go on predicting the text (lambda 0.5)
+until it beats an n-gram model of the same text; then, in a language of eight animals, one new layer on the last token learns a
+task from eight labels. The paper's question is asked again: does it help to go on predicting the text (lambda 0.5)
 while learning the task? And what remains without the pre-training?
 
     python -m walkthroughs language/gpt1              the whole story
@@ -40,24 +40,22 @@ try:
     options.out.mkdir(parents=True, exist_ok=True)
 except OSError as error:
     sys.exit(f"error: --out {options.out} cannot be a folder: {error}; name another one")
-STEPS, TUNING_STEPS, DRAWS = (20, 4, 1) if options.quick else (1500, 100, 4)
+STEPS, TOY_STEPS, TUNING_STEPS, DRAWS = (20, 20, 3, 1) if options.quick else (1500, 250, 30, 10)
 VOCABULARY, CONTEXT, BATCH = 600, 64, 16
-RATE, TUNING_RATE = 3e-3, 1e-3
+RATE = 3e-3
 began = time.process_time()
 rng = np.random.default_rng(options.seed)
 
 # %% Look at the data
-# The topics of the manual. Every fifth paragraph is held out: from training, and from fine-tuning.
-# A passage is set between tokens of its own, as in the paper's figure 1: <s> passage <e>; the answer is read at <e>.
+# The topics of the manual. Every fifth paragraph is held out, and dropped wherever else it stands.
 paragraphs = {name: topics[name].split("\n\n") for name in sorted(topics)}
 kept_back = {name: parts[4::5] for name, parts in paragraphs.items()}
 known = {part for parts in kept_back.values() for part in parts}  # the manual repeats itself: what is held out may stand elsewhere
 learnt = {name: [part for part in parts if part not in known] for name, parts in paragraphs.items()}
 train_text = "\n\n".join(part for parts in learnt.values() for part in parts)
 test_text = "\n\n".join(part for parts in kept_back.values() for part in parts)[: 4000 if options.quick else 40_000]
-tokenizer = ByteBPE.train(train_text, VOCABULARY, special=["<s>", "<e>"])
+tokenizer = ByteBPE.train(train_text, VOCABULARY)
 train_ids, test_ids = tokenizer.encode(train_text), tokenizer.encode(test_text)
-START, EXTRACT = tokenizer.special["<s>"], tokenizer.special["<e>"]
 print(f"{len(train_text):,} characters to train on, {len(test_text):,} held out, {len(train_ids) / len(train_text):.2f} tokens for each")
 
 # %% What is there to beat?
@@ -137,77 +135,94 @@ prompt = tokenizer.encode("The value of")[None]
 print(f"    {tokenizer.decode(gpt1.generate(model, prompt, 50, rng=np.random.default_rng(2), temperature=0.7)[0])!r}\n")
 
 
-# %% A task: is this text in order?
-# Half of the passages are as they stand in the manual, half have their tokens shuffled: a task in the manner of CoLA, "is this a
-# sentence?", one of the paper's. The passages to test on are made of the paragraphs that are held out.
-LABELS, PASSAGE = (64, 30) if options.quick else (400, 30)
-pool, held_out = (tokenizer.encode("\n\n".join(p for parts in half.values() for p in parts)) for half in (learnt, kept_back))
-pool, held_out = (ids[: len(ids) // PASSAGE * PASSAGE].reshape(-1, PASSAGE) for ids in (pool, held_out))
+# %% A task: eight labels, in words that the test does not use
+# A language so small that the answer is clear: eight animals, each with its sound, food and young; a text is about one of them.
+# The animals are split into two herds, at random, and one sentence about each is labelled: "<s> the dog barks . <e>". The test
+# asks about "<s> every puppy here eats bones . <e>": no word of it that could tell was ever labelled.
+ANIMALS = "dog barks bones puppy, cat meows fish kitten, cow moos grass calf, hen clucks corn chick, pig grunts roots piglet, sheep bleats clover lamb, duck quacks snails duckling, horse neighs hay foal"
+FORMS = ["the {0} {1} for {2} .", "a {3} {1} like a {0} .", "every {3} here eats {2} .", "the {0} gives {2} to its {3} ."]
+facts = [entry.split() for entry in ANIMALS.split(", ")]
+words = ["<s>", "<e>", *sorted({*" ".join(FORMS).split(), *ANIMALS.replace(",", "").split()})]
+number = {word: i for i, word in enumerate(words)}
+herd = np.array([0, 1, 1, 0, 1, 0, 0, 1])
+toy_config = gpt1.Config(len(words), 32, layers=2, heads=4, width=64, std=0.1)
 
 
-def ordered_or_not(passages, draw):
-    """<s> passage <e> for each passage, (n, PASSAGE + 2), and its label: 1 where the passage is shuffled."""
-    labels = draw.integers(2, size=len(passages))
-    rows = np.where(labels[:, None] == 1, draw.permuted(passages, axis=1), passages)
-    return np.pad(rows, ((0, 0), (1, 1)), constant_values=[[0, 0], [START, EXTRACT]]), labels
+def toy_texts(n, draw):
+    """n texts of 33 words, each about one animal, beginning anywhere in a sentence."""
+    rows = []
+    for _ in range(n):
+        fact = facts[draw.integers(len(facts))]
+        text = " ".join(FORMS[i].format(*fact) for i in draw.integers(len(FORMS), size=8)).split()
+        begin = draw.integers(8)
+        rows.append([number[word] for word in text[begin : begin + 33]])
+    return np.array(rows)
 
 
-some = np.random.default_rng(0).permutation(len(held_out))[: 64 if options.quick else 500]
-test_x, test_y = ordered_or_not(held_out[some], np.random.default_rng(1))
-END = np.full(len(test_x), PASSAGE + 1)  # the place of <e>
-print(
-    f"{LABELS} labelled passages, {len(test_y)} to test on; one that is not in order: {tokenizer.decode(test_x[np.argmax(test_y), 1:-1])[:70]!r}\n"
-)
+toy = gpt1.GPT(toy_config, rng)
+params, toy_losses = tn.parameters(toy), []
+optimizer = optim.AdamW(params, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01, decay=lambda path, t: t.ndim >= 2)
+for step in tqdm(range(TOY_STEPS), desc="toy language", unit="step", disable=None):
+    texts = toy_texts(32, rng)
+    loss = gpt1.loss(toy, texts[:, :-1], texts[:, 1:])
+    grads, _ = optim.clip_by_global_norm(tn.gradients(loss, params, unused="raise"), 1.0)
+    optimizer.step(grads, lr=optim.linear(step, peak=3e-3, warmup=TOY_STEPS // 10, steps=TOY_STEPS))
+    toy_losses.append(loss.item())
+
+
+def framed(form):
+    """The sentence about each animal as <s> sentence <e>, and the place of <e>."""
+    rows = [[number[word] for word in f"<s> {form.format(*fact)} <e>".split()] for fact in facts]
+    return np.array(rows), np.full(len(rows), len(rows[0]) - 1)
 
 
 def fine_tune(start, weight, seed):
-    """Accuracy on the held-out passages after fine-tuning with lambda = weight; start: weights of a GPT, or None."""
+    """Accuracy on the other words after fine-tuning with lambda = weight; start: weights of a GPT, or None."""
     draw = np.random.default_rng(seed)
-    x, y = ordered_or_not(pool[draw.permutation(len(pool))[:LABELS]], draw)
-    model = gpt1.Classifier(config, draw)
+    model = gpt1.Classifier(toy_config, draw)
     if start is not None:
         tn.load(model, start | {"score.weight": model.score.weight.value})
     params = tn.parameters(model)
-    optimizer = optim.AdamW(params, lr=TUNING_RATE, weight_decay=0.01)
-    for step in range(TUNING_STEPS):
-        rows = draw.permutation(LABELS)[:32]
-        loss = gpt1.fine_tuning_loss(model, x[rows], END[: len(rows)], y[rows], weight)
-        grads, _ = optim.clip_by_global_norm(tn.gradients(loss, params, unused="raise"), 1.0)
-        optimizer.step(grads, lr=optim.linear(step, peak=TUNING_RATE, warmup=max(1, TUNING_STEPS // 10), steps=TUNING_STEPS))
-    scores, _ = tn.frozen(model).classify(test_x, END)
-    return float(np.mean(scores.argmax(-1) == test_y))
+    optimizer = optim.AdamW(params, lr=1e-3)
+    for _ in range(TUNING_STEPS):
+        loss = gpt1.fine_tuning_loss(model, *framed("the {0} {1} ."), herd, weight)
+        optimizer.step(tn.gradients(loss, params, unused="raise"))
+    scores, _ = tn.frozen(model).classify(*framed("every {3} here eats {2} ."))
+    return float(np.mean(scores.argmax(-1) == herd))
 
 
-trained = tn.state_dict(model)
+trained = tn.state_dict(toy)
 kinds = {"pre-trained,\nlambda 0.5": (trained, 0.5), "pre-trained,\nlambda 0": (trained, 0.0), "from scratch": (None, 0.5)}
 results = {kind: [] for kind in kinds}
-for seed in tqdm(range(DRAWS), desc="fine-tuning", unit="draw", disable=None):
+for seed in tqdm(range(DRAWS), desc="fine-tuning", unit="start", disable=None):
     for kind, (start, weight) in kinds.items():
         results[kind].append(fine_tune(start, weight, seed))
 both, alone, scratch = (float(np.mean(values)) for values in results.values())
 print(f"""
-in order or not: accuracy on {len(test_y)} held-out passages, mean of {DRAWS} draws of the labels      (measured; paper, table 5)
-    pre-trained, lambda 0.5    {both:.1%}    (74.7)
-    pre-trained, lambda 0      {alone:.1%}    (75.0)
-    from scratch               {scratch:.1%}    (59.9)
+accuracy in words that no label shows, mean of {DRAWS} starts of the new layer      (measured; paper, table 5, mean of its tasks)
+    pre-trained, lambda 0.5    {both:6.1%}    (74.7)
+    pre-trained, lambda 0      {alone:6.1%}    (75.0)
+    from scratch               {scratch:6.1%}    (59.9)
     guessing                   50 %
+Does it help to go on predicting the text? Not to speak of, here as in the paper's mean: it saw a gain on its largest tasks only.
 """)
 if not options.quick:
-    assert both > scratch + 0.1
-    assert both >= alone
+    assert min(both, alone) > scratch + 0.15
+    assert abs(both - alone) < 0.2
 if not options.no_plots:
     levels = {"unigram": unigram, "trigram": trigram, "5-gram": fivegram, "this GPT-1, held out": bits}
     per_character = math.log(2) * len(train_text) / len(train_ids)
     word_pictures.losses(options.out / "loss.png", {"training": [nats / per_character for nats in losses]}, levels, "bits per character")
-    word_pictures.draws(options.out / "fine_tuning.png", results, 0.5, f"in order or shuffled? {LABELS} labels")
-    print(f"pictures: {options.out}/loss.png, fine_tuning.png")
+    word_pictures.draws(options.out / "fine_tuning.png", results, 0.5, "eight labels, tested in other words")
+    print(f"pictures: {options.out}/loss.png, fine_tuning.png\n")
 
 # %% Break it: read the answer at the first token
 # BERT reads its answer at the first token, [CLS]. A decoder cannot: its first position sees itself and nothing else, so every
-# passage gets the same scores, whatever was trained. That is why GPT-1 needs an extract token, and at the end.
-classifier = tn.frozen(gpt1.Classifier(config, np.random.default_rng(0)))
-at_start, at_end = (classifier.classify(test_x[:8], np.full(8, place))[0] for place in (0, PASSAGE + 1))
-print(f"scores of 8 passages differ by {np.ptp(at_end, axis=0).max():.3f} at <e>, by {np.ptp(at_start, axis=0).max():.3f} at <s>\n")
+# sentence gets the same scores, whatever was trained. That is why GPT-1 needs an extract token, and at the end.
+classifier = tn.frozen(gpt1.Classifier(toy_config, np.random.default_rng(0)))
+ids, last = framed(FORMS[0])
+at_start, at_end = (classifier.classify(ids, place)[0] for place in (last * 0, last))
+print(f"scores of 8 sentences differ by {np.ptp(at_end, axis=0).max():.3f} at <e>, by {np.ptp(at_start, axis=0).max():.3f} at <s>\n")
 assert np.allclose(at_start, at_start[0], rtol=0, atol=1e-6)
 assert np.ptp(at_end, axis=0).min() > 0
 
@@ -241,12 +256,11 @@ assert 0.9 < pre[1] / pre[0] < 1.1
 assert unscaled[1] / unscaled[0] > 1.5
 
 # %% Exercises
-# 1. Fine-tune with LABELS = 2000. Which of the three gains most, and why?
+# 1. Train the toy language for 50 steps only. What remains of the gain?
 # 2. Set lambda to 5. What does the task lose?
 # 3. `diff models/language/gpt1.py models/language/gpt.py`: which lines change what the model computes?
 # 4. Train with RATE = 1e-2 and warmup=1, here and with gpt.GPT in place of gpt1.GPT. Which one learns?
 #
-# Answers: 1. The one from scratch: it has the most to learn from labels; the pre-trained ones know most of it already.
-# 2. Its accuracy falls: the steps serve the text, and half of that text is shuffled. 3. Block.__call__, ln_f
-# (gone), the scale of c_proj. 4. GPT-2; post-norm needs its warm-up.
+# Answers: 1. Little: which words belong to one animal is what comes last. 2. Speed: most of a step serves eight sentences that
+# are known by heart already. 3. Block.__call__, ln_f (gone), the scale of c_proj. 4. GPT-2; post-norm needs its warm-up.
 print(f"\nall of it took {time.process_time() - began:.0f} s of computing")
