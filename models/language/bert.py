@@ -72,15 +72,23 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a config.json by Hugging Face. ValueError where it says something that this model does not do."""
-        expected = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
-        for key, ours in (expected | {"add_cross_attention": False, "tie_word_embeddings": True}).items():
+        for key, ours in FIXED.items():
             if published.get(key, None if key == "model_type" else ours) != ours:
                 raise ValueError(f"Config.from_published: {key} is {published.get(key)!r}, expected {ours!r}: this is BERT as published")
-        names = {"vocab_size": "vocabulary", "max_position_embeddings": "context", "type_vocab_size": "segments", "hidden_size": "width"}
-        names |= {"num_hidden_layers": "layers", "num_attention_heads": "heads", "intermediate_size": "hidden"}
-        names |= {"hidden_dropout_prob": "dropout", "layer_norm_eps": "eps", "initializer_range": "std"}
-        classes = published.get("num_labels", len(published.get("id2label") or range(Config.classes)))
-        return Config(**{ours: published[key] for key, ours in names.items() if key in published}, classes=classes)
+        sizes = {ours: published[key] for key, ours in SIZES.items() if key in published}
+        return Config(**sizes, classes=published.get("num_labels", len(published.get("id2label") or range(Config.classes))))
+
+    def to_published(self) -> dict:
+        """The inverse: the content of config.json."""
+        labels = {str(i): f"LABEL_{i}" for i in range(self.classes)}
+        return FIXED | {key: getattr(self, ours) for key, ours in SIZES.items()} | {"id2label": labels}
+
+
+SIZES = {"vocab_size": "vocabulary", "max_position_embeddings": "context", "type_vocab_size": "segments", "hidden_size": "width"}
+SIZES |= {"num_hidden_layers": "layers", "num_attention_heads": "heads", "intermediate_size": "hidden"}
+SIZES |= {"hidden_dropout_prob": "dropout", "layer_norm_eps": "eps", "initializer_range": "std"}
+FIXED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
+FIXED |= {"add_cross_attention": False, "tie_word_embeddings": True}
 
 
 def normal(shape, config, rng):
@@ -232,10 +240,7 @@ def classification_loss(model, ids, segments, mask, labels, rng=None):
 
 
 def pack(first, second, length, special):
-    """Pairs of token ids, two lists of arrays (n,), -> ids, segments, mask, each (B, length): [CLS] a [SEP] b [SEP] [PAD]...
-
-    second: None for single texts. special: the ids of "[PAD]", "[CLS]" and "[SEP]". Longer ones are an error.
-    """
+    """Lists of arrays of ids (second: or None) -> ids, segments, mask (B, length): [CLS] a [SEP] b [SEP] [PAD]... special: ids by name."""
     cls, sep = [special["[CLS]"]], [special["[SEP]"]]
     ids = np.full((len(first), length), special["[PAD]"])
     segments, mask = np.zeros_like(ids), np.zeros(ids.shape, bool)
@@ -244,9 +249,7 @@ def pack(first, second, length, special):
         b = a[:0] if second is None else np.concatenate([second[i], sep])
         n = len(a) + len(b)
         if n > length:
-            raise ValueError(
-                f"pack: example {i} has {n} tokens with [CLS] and [SEP], expected at most {length}; cut it, or raise the length"
-            )
+            raise ValueError(f"pack: example {i} has {n} tokens with [CLS] and [SEP], expected at most {length}; cut it, or make more room")
         ids[i, :n], segments[i, len(a) : n], mask[i, :n] = np.concatenate([a, b]), 1, True
     return ids, segments, mask
 
@@ -297,8 +300,7 @@ def attention_maps(bert, ids, segments=None):
     bert = frozen(bert)
     x, maps = bert.embed(ids, segments), []
     for layer in bert.layers:
-        q, k, _ = layer.attention.split(x)
-        maps.append(F.attention_weights(q, k))
+        maps.append(F.attention_weights(*layer.attention.split(x)[:2]))
         x = layer(x)
     return np.stack(maps)
 
@@ -332,10 +334,7 @@ def rename(name, names):
 
 
 def published(state):
-    """A published checkpoint's arrays, {name: array}, under the names of BERT, PreTraining or Classifier, whichever it holds.
-
-    Older ones call a norm's weight and bias gamma and beta; the decoder is tied; position_ids counts 0, 1, 2, ...
-    """
+    """A published checkpoint's arrays, {name: array}, under the names of BERT, PreTraining or Classifier, whichever it holds."""
     renamed, ours = {}, {theirs: name for name, theirs in NAMES.items()}
     for name, array in state.items():
         if name.startswith("cls.predictions.decoder.") or name.endswith("embeddings.position_ids"):

@@ -65,13 +65,21 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a config.json by Hugging Face. ValueError where it says something that this model does not do."""
-        for key, ours in {"model_type": "openai-gpt", "afn": "gelu", "tie_word_embeddings": True}.items():
+        for key, ours in FIXED.items():
             if published.get(key, None if key == "model_type" else ours) != ours:
                 raise ValueError(f"Config.from_published: {key} is {published.get(key)!r}, expected {ours!r}: this is GPT-1 as published")
-        names = {"vocab_size": "vocabulary", "n_positions": "context", "n_layer": "layers", "n_head": "heads", "n_embd": "width"}
-        names |= {"resid_pdrop": "dropout", "layer_norm_epsilon": "eps", "initializer_range": "std"}
-        classes = published.get("num_labels", len(published.get("id2label") or range(Config.classes)))
-        return Config(**{ours: published[key] for key, ours in names.items() if key in published}, classes=classes)
+        sizes = {ours: published[key] for key, ours in SIZES.items() if key in published}
+        return Config(**sizes, classes=published.get("num_labels", len(published.get("id2label") or range(Config.classes))))
+
+    def to_published(self) -> dict:
+        """The inverse: the content of config.json."""
+        labels = {str(i): f"LABEL_{i}" for i in range(self.classes)}
+        return FIXED | {key: getattr(self, ours) for key, ours in SIZES.items()} | {"id2label": labels}
+
+
+SIZES = {"vocab_size": "vocabulary", "n_positions": "context", "n_layer": "layers", "n_head": "heads", "n_embd": "width"}
+SIZES |= {"resid_pdrop": "dropout", "layer_norm_epsilon": "eps", "initializer_range": "std"}
+FIXED = {"model_type": "openai-gpt", "afn": "gelu", "tie_word_embeddings": True}
 
 
 def linear(n_in, n_out, config, rng):

@@ -348,6 +348,7 @@ CONFIG = {
 def test_a_published_config():
     expected = bert.Config(99, 40, segments=3, layers=3, heads=4, width=24, hidden=30, classes=4, dropout=0.2, eps=1e-6, std=0.1)
     assert bert.Config.from_published(CONFIG) == expected
+    assert bert.Config.from_published(bert.Config.tiny(std=0.1, dropout=0.3).to_published()) == bert.Config.tiny(std=0.1, dropout=0.3)
     assert bert.Config.from_published({"model_type": "bert"}) == bert.Config.base()
     assert bert.Config.large().width // bert.Config.large().heads == 64
 

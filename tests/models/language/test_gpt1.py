@@ -244,6 +244,7 @@ def test_a_published_config():
     }
     assert gpt1.Config.from_published(CONFIG) == gpt1.Config(99, 40, layers=3, heads=4, width=24)
     assert gpt1.Config.from_published(CONFIG | more) == gpt1.Config(99, 40, 3, 4, 24, classes=3, dropout=0.2, eps=1e-6, std=0.1)
+    assert gpt1.Config.from_published(gpt1.Config.tiny(std=0.1, dropout=0.3).to_published()) == gpt1.Config.tiny(std=0.1, dropout=0.3)
     assert gpt1.Config.from_published({"model_type": "openai-gpt"}) == gpt1.Config.gpt1()
 
 
