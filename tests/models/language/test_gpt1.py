@@ -159,17 +159,13 @@ def test_post_norm_every_block_ends_normalised():
 
 
 def test_the_difference_from_gpt2_is_short_and_tells_the_story():
-    """Outside the docstring, the presets and what only fine-tuning or the published names need, a few lines differ."""
-    code = [
-        Path(module.__file__).read_text(encoding="utf-8").partition("import math\n")[2]
-        or Path(module.__file__).read_text(encoding="utf-8").partition('"""\n\n')[2]
-        for module in (gpt, gpt1)
-    ]
-    old, new = (text.splitlines() for text in code)
+    """From the first block to the whole model, a few lines of GPT-2 are gone: the norms, and the scale of the residual weights."""
+    sources = [Path(module.__file__).read_text(encoding="utf-8") for module in (gpt, gpt1)]
+    old, new = (source[source.index("class Attention(") : source.index("def loss(")].splitlines() for source in sources)
     gone = [line[1:].strip() for line in difflib.unified_diff(old, new, lineterm="", n=0) if line[0] == "-" and line[1:2] != "-"]
     assert "x = x + F.dropout(self.attn(self.ln_1(x), cache), self.dropout, rng)" in gone
-    assert "self.ln_f = LayerNorm(config.width, dtype=config.dtype)" in gone
-    assert len(gone) < 45
+    assert any(line.startswith("self.ln_f = LayerNorm(") for line in gone)
+    assert len(gone) < 25, gone
 
 
 def test_the_published_size():
