@@ -1,4 +1,6 @@
-"""The gradient of a model's whole loss by all of its parameters at once, against differences."""
+"""A model's parameters as one vector, so that differences go through all of them at once."""
+
+from collections.abc import Callable
 
 import tinygrad_notes as tn
 from tinygrad_notes import check
@@ -6,11 +8,11 @@ from tinygrad_notes import check
 import numpy as np
 
 
-def check_whole_loss(model, loss):
-    """check_grads of loss(), a function of the model's float64 parameters, as one vector: random directions go through all of them."""
+def in_one_vector(model) -> tuple[Callable, np.ndarray]:
+    """(put, vector): put(vector) gives the model parameters cut out of a vector (an array, or a Tensor with gradients); and their values now."""
     params = tn.parameters(model)
 
-    def of(flat):
+    def put(flat):
         start = 0
         for name, t in params.items():
             *parents, attribute = name.split(".")
@@ -19,6 +21,16 @@ def check_whole_loss(model, loss):
                 owner = owner[int(part)] if part.isdigit() else getattr(owner, part)
             setattr(owner, attribute, flat[start : start + t.size].reshape(t.shape))
             start += t.size
+
+    return put, np.concatenate([t.value.ravel() for t in params.values()])
+
+
+def check_whole_loss(model, loss):
+    """check_grads of loss(), a function of the model's float64 parameters: random directions go through all of them."""
+    put, vector = in_one_vector(model)
+
+    def of(flat):
+        put(flat)
         return loss()
 
-    check.check_grads(of, np.concatenate([t.value.ravel() for t in params.values()]), order=1)
+    check.check_grads(of, vector, order=1)

@@ -1,8 +1,6 @@
 """What the tests of this family share: data whose score is known, a generator that shows what a sampler does with its draws, all
 parameters in one vector."""
 
-import tinygrad_notes as tn
-
 import numpy as np
 
 
@@ -36,21 +34,3 @@ def variance_of(sampler, draws):
     coefficients = sampler((draws, 1), rng)
     assert rng.draws == draws
     return float(np.sum(coefficients**2))
-
-
-def in_one_vector(model):
-    """(f, all parameters in one vector): f(vector, g) calls g() with the model's parameters set to slices of the vector."""
-    params = tn.parameters(model)
-
-    def f(flat, g):
-        start = 0
-        for name, t in params.items():
-            *parents, attribute = name.split(".")
-            owner = model
-            for part in parents:
-                owner = owner[int(part)] if part.isdigit() else getattr(owner, part)
-            setattr(owner, attribute, flat[start : start + t.size].reshape(t.shape))
-            start += t.size
-        return g()
-
-    return f, np.concatenate([t.value.ravel() for t in params.values()])

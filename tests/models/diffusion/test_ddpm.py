@@ -4,7 +4,8 @@ import math
 
 import tinygrad_notes as tn
 from models.diffusion import ddpm
-from tests.models.diffusion.exact import gaussian, in_one_vector, variance_of
+from tests.models.diffusion.exact import gaussian, variance_of
+from tests.models.whole_loss import check_whole_loss
 from tinygrad_notes import Tensor, check, optim
 
 import numpy as np
@@ -269,8 +270,7 @@ def test_the_average_warms_up():
 def test_the_gradient_of_the_whole_loss():
     process, x0 = ddpm.Diffusion(ddpm.cosine_betas(8)), RNG(0).normal(size=(5, 2))
     model = ddpm.MLP(ddpm.Config.tiny(dtype=np.float64), RNG(1))
-    f, flat = in_one_vector(model)
-    check.check_grads(lambda w: f(w, lambda: ddpm.loss(model, process, x0, RNG(2))), flat, order=1)
+    check_whole_loss(model, lambda: ddpm.loss(model, process, x0, RNG(2)))
 
 
 def test_overfits_one_batch():

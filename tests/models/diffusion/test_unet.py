@@ -2,7 +2,7 @@
 
 import tinygrad_notes as tn
 from models.diffusion import ddpm, unet
-from tests.models.diffusion.exact import in_one_vector
+from tests.models.whole_loss import check_whole_loss
 from tinygrad_notes import Tensor, check, optim
 
 import numpy as np
@@ -27,8 +27,7 @@ def images(config, n=2, seed=5):
 def test_the_gradient_of_the_whole_loss():
     model = tiny(classes=3, multiples=(1, 2, 1), size=8, attention=(8, 2), channels=2)
     process, x0, y = ddpm.Diffusion(ddpm.cosine_betas(8)), images(model.config), np.array([0, 3])
-    f, flat = in_one_vector(model)
-    check.check_grads(lambda w: f(w, lambda: ddpm.loss(model, process, x0, RNG(2), y=y)), flat, order=1)
+    check_whole_loss(model, lambda: ddpm.loss(model, process, x0, RNG(2), y=y))
 
 
 def test_overfits_one_batch():
