@@ -12,14 +12,13 @@ will see where it falls short: on a skill that is not in the model, and on real 
 """
 
 # %% Settings
-import argparse
+import argparse  # whose source the model will read
 import inspect
 import math
 import platform
 import string
 import time
 from functools import partial
-from pathlib import Path
 
 import tinygrad_notes as tn
 from models.adaptation import lora
@@ -27,17 +26,12 @@ from models.language import gpt
 from tinygrad_notes import check, data, optim, saving
 from tinygrad_notes import functional as F
 from tinygrad_notes.text import CharTokenizer
+from walkthroughs.options import options_of, parser_for
 
 import numpy as np
 from tqdm import tqdm
 
-parser = argparse.ArgumentParser(prog="python -m walkthroughs adaptation/lora", description=__doc__.splitlines()[0])
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--out", type=Path, default=Path("out/lora"), help="where results go (default: %(default)s)")
-parser.add_argument("--quick", action="store_true", help="few steps: the mechanics, not the result")
-parser.add_argument("--no-plots", action="store_true")
-options = parser.parse_args()
-options.out.mkdir(parents=True, exist_ok=True)
+options = options_of(parser_for("adaptation/lora", __doc__))
 began = time.process_time()
 print(f"Python {platform.python_version()}, NumPy {np.__version__}, seed {options.seed}")
 

@@ -12,31 +12,20 @@ planted, the mistake that everybody makes once.
 """
 
 # %% Settings
-import argparse
-import sys
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import tinygrad_notes as tn
 from models.diffusion import ddim, ddpm, unet
 from tinygrad_notes import data, optim
 from walkthroughs.diffusion import _pictures as pictures
 from walkthroughs.diffusion._measures import covered, mmd
+from walkthroughs.options import options_of, parser_for
 
 import numpy as np
 from tqdm import tqdm
 
-parser = argparse.ArgumentParser(prog="python -m walkthroughs diffusion/ddim", description=__doc__.splitlines()[0])
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--out", type=Path, default=Path("out/ddim"), help="where pictures go (default: %(default)s)")
-parser.add_argument("--quick", action="store_true", help="a few steps: the mechanics, not the result")
-parser.add_argument("--no-plots", action="store_true")
-options = parser.parse_args()
-try:
-    options.out.mkdir(parents=True, exist_ok=True)
-except OSError as error:
-    sys.exit(f"error: --out {options.out} cannot be a folder: {error}; name another one")
+options = options_of(parser_for("diffusion/ddim", __doc__))
 QUICK, FULL = options.quick, not options.quick
 rng = np.random.default_rng(options.seed)
 began, cpu = time.perf_counter(), time.process_time()

@@ -11,10 +11,7 @@ is to draw. On the way some beliefs are checked, among them that denoising means
 """
 
 # %% Settings
-import argparse
-import sys
 import time
-from pathlib import Path
 
 import tinygrad_notes as tn
 from models.diffusion import ddpm, unet
@@ -22,20 +19,12 @@ from tinygrad_notes import check, data, optim, saving
 from tinygrad_notes import functional as F
 from walkthroughs.diffusion import _pictures as pictures
 from walkthroughs.diffusion._measures import covered, frechet, mmd, trained_judge
+from walkthroughs.options import options_of, parser_for
 
 import numpy as np
 from tqdm import tqdm
 
-parser = argparse.ArgumentParser(prog="python -m walkthroughs diffusion/ddpm", description=__doc__.splitlines()[0])
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--out", type=Path, default=Path("out/ddpm"), help="where pictures and weights go (default: %(default)s)")
-parser.add_argument("--quick", action="store_true", help="a few steps: the mechanics, not the result")
-parser.add_argument("--no-plots", action="store_true")
-options = parser.parse_args()
-try:
-    options.out.mkdir(parents=True, exist_ok=True)
-except OSError as error:
-    sys.exit(f"error: --out {options.out} cannot be a folder: {error}; name another one")
+options = options_of(parser_for("diffusion/ddpm", __doc__))
 QUICK, FULL = options.quick, not options.quick
 rng = np.random.default_rng(options.seed)
 began, cpu = time.perf_counter(), time.process_time()

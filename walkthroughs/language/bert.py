@@ -11,12 +11,9 @@ from Python's reference manual, and it learns to tell text from shuffled text: p
 """
 
 # %% Settings
-import argparse
 import re
-import sys
 import time
 from functools import partial
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import tinygrad_notes as tn
@@ -24,20 +21,12 @@ from models.language import bert
 from tinygrad_notes import check, optim
 from tinygrad_notes.text import WordPiece
 from walkthroughs import word_pictures
+from walkthroughs.options import options_of, parser_for
 
 import numpy as np
 from tqdm import tqdm
 
-parser = argparse.ArgumentParser(prog="python -m walkthroughs language/bert", description=__doc__.splitlines()[0])
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--out", type=Path, default=Path("out/bert"), help="where figures go (default: %(default)s)")
-parser.add_argument("--quick", action="store_true", help="a few steps: the mechanics, not the result")
-parser.add_argument("--no-plots", action="store_true")
-options = parser.parse_args()
-try:
-    options.out.mkdir(parents=True, exist_ok=True)
-except OSError as error:
-    sys.exit(f"error: --out {options.out} cannot be a folder: {error}; name another one")
+options = options_of(parser_for("language/bert", __doc__))
 TOY_STEPS, STEPS, TUNING_STEPS, DRAWS = (20, 20, 5, 1) if options.quick else (500, 1500, 200, 3)
 RATE, TUNING_RATE = 4e-3, 1e-3
 began = time.process_time()

@@ -12,12 +12,9 @@ while learning the task? And what remains without the pre-training?
 """
 
 # %% Settings
-import argparse
 import math
-import sys
 import time
 from functools import partial
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import tinygrad_notes as tn
@@ -26,20 +23,12 @@ from tinygrad_notes import check, data, optim
 from tinygrad_notes import functional as F
 from tinygrad_notes.text import ByteBPE, bits_per_character
 from walkthroughs import word_pictures
+from walkthroughs.options import options_of, parser_for
 
 import numpy as np
 from tqdm import tqdm
 
-parser = argparse.ArgumentParser(prog="python -m walkthroughs language/gpt1", description=__doc__.splitlines()[0])
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--out", type=Path, default=Path("out/gpt1"), help="where figures go (default: %(default)s)")
-parser.add_argument("--quick", action="store_true", help="a few steps: the mechanics, not the result")
-parser.add_argument("--no-plots", action="store_true")
-options = parser.parse_args()
-try:
-    options.out.mkdir(parents=True, exist_ok=True)
-except OSError as error:
-    sys.exit(f"error: --out {options.out} cannot be a folder: {error}; name another one")
+options = options_of(parser_for("language/gpt1", __doc__))
 STEPS, TOY_STEPS, TUNING_STEPS, DRAWS = (20, 20, 3, 1) if options.quick else (1500, 250, 30, 10)
 VOCABULARY, CONTEXT, BATCH = 600, 64, 16
 RATE = 3e-3
