@@ -21,16 +21,22 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 def resize(image: np.ndarray, size: tuple[int, int], filter: str = "bicubic") -> np.ndarray:
     """An image (H, W, C) uint8 at `size` (height, width), uint8: Pillow's antialiased "bilinear" or "bicubic".
 
-    Pillow filters the rows, rounds to whole numbers, and filters the columns. Weights, products and sums are
+    Pillow filters along the rows, rounds to whole numbers, and filters along the columns; from version 13 on in
+    the other order where the height shrinks more than twice as much as the width. Weights, products and sums are
     multiples of 2^-22 here as there, which float64 holds exactly, so the results are the same numbers.
     """
     height, width = size
     if filter not in FILTERS.values():
         raise ValueError(f"resize: filter={filter!r}, expected one of {', '.join(map(repr, FILTERS.values()))}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.size == 0 or min(size) < 1:
-        raise ValueError(f"resize: image is {image.dtype} {image.shape}, size is {size}; expected uint8 (H, W, C) and at least 1 pixel each")
-    rows = apply(np.swapaxes(image, 0, 1), width, filter)  # over W, which comes first here
-    return apply(np.swapaxes(rows, 0, 1), height, filter)
+        raise ValueError(
+            f"resize: image is {image.dtype} {image.shape}, size is {size}; expected uint8 (H, W, C) and at least 1 pixel each"
+        )
+    H, W, C = image.shape
+    columns_first = height < H and H - height > 2 * (W - width)
+    for axis in (0, 1) if columns_first else (1, 0):
+        image = np.swapaxes(apply(np.swapaxes(image, 0, axis), size[axis], filter), 0, axis)
+    return image
 
 
 def apply(image: np.ndarray, n: int, filter: str) -> np.ndarray:
@@ -88,7 +94,9 @@ class Preprocessing:
         kind = str(config.get("image_processor_type") or config.get("feature_extractor_type"))
         name = next((n for n in ("ViT", "CLIP") if kind.startswith((f"{n}ImageProcessor", f"{n}FeatureExtractor"))), None)
         if name is None:
-            raise ValueError(f"Preprocessing: the processor is {kind}, expected ViTImageProcessor or CLIPImageProcessor; set the steps yourself")
+            raise ValueError(
+                f"Preprocessing: the processor is {kind}, expected ViTImageProcessor or CLIPImageProcessor; set the steps yourself"
+            )
         own = Preprocessing.clip() if name == "CLIP" else Preprocessing.vit()
         given = {key: value for key, value in config.items() if value is not None}
         if given.get("resample", 3) not in FILTERS:

@@ -53,7 +53,9 @@ class Encoder:
 
     def __post_init__(self):
         if self.width % self.heads:
-            raise ValueError(f"Encoder: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
+            raise ValueError(
+                f"Encoder: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share"
+            )
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"Encoder: activation is {self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
 
@@ -74,8 +76,12 @@ class Config:
     dtype: type = np.float32
 
     def __post_init__(self):
+        if not (isinstance(self.image, int) and isinstance(self.patch, int)):
+            raise ValueError(f"Config: image is {self.image} and patch {self.patch}, expected a number each: CLIP's images are square")
         if self.image % self.patch:
-            raise ValueError(f"Config: image {self.image} does not divide into patches of {self.patch}; resize the image or change the patch")
+            raise ValueError(
+                f"Config: image {self.image} does not divide into patches of {self.patch}; resize the image or change the patch"
+            )
 
     @staticmethod
     def tiny(**changes) -> "Config":
@@ -102,8 +108,6 @@ class Config:
             raise ValueError(f"CLIP: config.json says {found}, expected ('clip', 'CLIPModel'); use the model it names")
         # Old files have a second copy of each part, which counts.
         vision, text = (config.get(f"{part}_config_dict") or config.get(f"{part}_config") or {} for part in ("vision", "text"))
-        if not isinstance(vision.get("image_size", 224), int) or not isinstance(vision.get("patch_size", 32), int):
-            raise ValueError(f"CLIP: image_size {vision['image_size']} and patch_size {vision['patch_size']}, expected numbers: images are square")
         end = text.get("eos_token_id", 49407)
         return Config(
             vision=encoder_of(vision, Encoder(768, 12, 12, 3072)),
@@ -235,7 +239,7 @@ class TextEncoder(Module):
         if np.ndim(ids) != 2 or not np.size(ids):
             raise ValueError(f"CLIP: ids have shape {np.shape(ids)}, expected (B, T), neither of them 0; one text is ids[None]")
         B, T = ids.shape
-        if T > len(self.pos):
+        if len(self.pos) < T:
             raise ValueError(f"CLIP: texts have {T} tokens, but the context is {len(self.pos)}; shorten them, and keep the end token")
         z = self.tokens(ids) + self.pos[:T]  # (B, T, C)
         for block in self.blocks:
@@ -248,7 +252,9 @@ class TextEncoder(Module):
             return np.argmax(ids, axis=1)
         found = ids == self.end
         if self.end < len(self.tokens.weight) and not np.all(np.any(found, axis=1)):
-            raise ValueError(f"CLIP: text {np.argmin(np.any(found, axis=1))} has no end token {self.end}, which stands for the whole; append it")
+            raise ValueError(
+                f"CLIP: text {np.argmin(np.any(found, axis=1))} has no end token {self.end}, which stands for the whole; append it"
+            )
         return np.argmax(found, axis=1)  # at 0 where the vocabulary cannot hold the end token: so the published model does
 
 
@@ -259,7 +265,9 @@ class CLIP(Module):
         c = self.config = config
         self.image = ImageEncoder(c, rng)
         self.text = TextEncoder(c, rng)
-        self.image_projection = draw(Linear(c.vision.width, c.space, bias=False, rng=rng, dtype=c.dtype), 1 / math.sqrt(c.vision.width), rng)
+        self.image_projection = draw(
+            Linear(c.vision.width, c.space, bias=False, rng=rng, dtype=c.dtype), 1 / math.sqrt(c.vision.width), rng
+        )
         self.text_projection = draw(Linear(c.text.width, c.space, bias=False, rng=rng, dtype=c.dtype), 1 / math.sqrt(c.text.width), rng)
         self.logit_scale = Tensor(np.array(math.log(1 / 0.07), c.dtype))  # ()
 

@@ -56,7 +56,9 @@ class Config:
         if self.width % self.heads:
             raise ValueError(f"Config: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
         if any(n % p for n, p in zip(self.image, self.patch)):
-            raise ValueError(f"Config: image {self.image} does not divide into patches of {self.patch}; resize the image or change the patch")
+            raise ValueError(
+                f"Config: image {self.image} does not divide into patches of {self.patch}; resize the image or change the patch"
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -65,9 +67,7 @@ class Config:
 
     @staticmethod
     def tiny(**changes) -> "Config":
-        return Config(
-            **{"image": 8, "patch": 4, "channels": 1, "layers": 2, "heads": 2, "width": 12, "hidden": 24, "classes": 5} | changes
-        )
+        return Config(**{"image": 8, "patch": 4, "channels": 1, "layers": 2, "heads": 2, "width": 12, "hidden": 24, "classes": 5} | changes)
 
     @staticmethod
     def digits(patch: int = 2) -> "Config":
@@ -96,7 +96,9 @@ class Config:
             raise ValueError(f"ViT: config.json says {found}, expected model_type 'vit' and one of {sorted(kinds)}; use the model it names")
         for name, value in (("hidden_act", "gelu"), ("pooler_act", "tanh")):
             if config.get(name, value) != value:
-                raise ValueError(f"ViT: config.json has {name} {config[name]!r}, expected {value!r}, the only one here; use another checkpoint")
+                raise ValueError(
+                    f"ViT: config.json has {name} {config[name]!r}, expected {value!r}, the only one here; use another checkpoint"
+                )
         width = config.get("hidden_size", 768)
         headed = kind == "ViTForImageClassification"
         return Config(
