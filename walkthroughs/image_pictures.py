@@ -44,14 +44,14 @@ def similarities(path: Path, maps: np.ndarray) -> None:
 
 def bars(path: Path, groups: dict[str, dict[str, float]], title: str) -> None:
     """Percentages, {group: {name: share}}, as bars side by side."""
-    figure, [[axes]] = _figure(1, 1, 6.4, 3.4)
+    figure, [[axes]] = _figure(1, 1, 2.2 + 1.1 * len(groups), 3.4)
     names = list(next(iter(groups.values())))
     for k, (name, color) in enumerate(zip(names, ("#1f4e79", "#b5472f", "#8c8c8c", "#3a7d44"))):
         x = np.arange(len(groups)) + (k - (len(names) - 1) / 2) * 0.8 / len(names)
         heights = [100 * group[name] for group in groups.values()]
         bar = axes.bar(x, heights, 0.74 / len(names), color=color, label=name)
         axes.bar_label(bar, fmt="%.1f", fontsize=8, padding=2)
-    axes.set_xticks(range(len(groups)), groups)
+    axes.set_xticks(range(len(groups)), groups, fontsize=8)
     axes.set(ylim=(0, 112), ylabel="% right", title=title)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
