@@ -38,7 +38,7 @@ def similarities(path: Path, maps: np.ndarray) -> None:
             axes[r][c].imshow(maps[r, c], cmap="RdBu_r", vmin=-1, vmax=1)
             axes[r][c].plot(c, r, "k.", markersize=3)
             _bare(axes[r][c])
-    figure.suptitle("cosine of each position with all others (red: alike, blue: opposite)", fontsize=9)
+    figure.suptitle("what training added to each position: cosine with all others (red: alike, blue: opposite)", fontsize=9)
     figure.savefig(path)
 
 

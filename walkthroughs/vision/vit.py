@@ -34,7 +34,7 @@ parser.add_argument("--out", type=Path, default=Path("out/vit"), help="where fig
 parser.add_argument("--quick", action="store_true", help="40 steps: the mechanics, not the result")
 parser.add_argument("--no-plots", action="store_true")
 options = parser.parse_args()
-STEPS = 40 if options.quick else 1400
+STEPS = 40 if options.quick else 1800
 BATCH = 64
 began = time.perf_counter()
 
@@ -129,6 +129,7 @@ def accuracy(model):
     return float(np.mean(tn.frozen(model)(scaled(test_images)).argmax(1) == test_labels))
 
 
+start = model.pos.value.copy()
 losses = train(model, images, labels, STEPS, "training")
 right = accuracy(model)
 print(f"loss {losses[0]:.3f} at first (ln 10 = {math.log(10):.3f}: the head starts at zero), {np.mean(losses[-50:]):.3f} at last")
@@ -149,21 +150,27 @@ together = np.corrcoef(flow.ravel(), ink.ravel())[0, 1]
 print(f"[CLS] takes {100 * flow.sum() / 10:.0f} % of itself from patches; correlation of a patch's share with its ink: {together:.2f}")
 
 # %% What did the positions learn?
-# They began as random vectors, and nobody said which patch is beside which. Cosines between them, for patches side
-# by side (also one above the other) and for patches that are not.
-pos = F.normalize(tn.frozen(model).pos[1:])
-cosines = (pos @ pos.T).reshape(*config.grid, *config.grid)
+# They began as random vectors, and nobody said which patch is beside which. So look at what training added to them:
+# cosines between the changes, for patches side by side (also one above the other) and for patches that are not.
 rows, columns = np.divmod(np.arange(16), 4)
 steps_apart = np.abs(rows[:, None] - rows) + np.abs(columns[:, None] - columns)
-beside, far = cosines.reshape(16, 16)[steps_apart == 1].mean(), cosines.reshape(16, 16)[steps_apart >= 3].mean()
-start = F.normalize(vit.ViT(config, np.random.default_rng(options.seed)).pos.value[1:])
-print(f"cosine of positions: neighbours {beside:+.3f}, three or more steps apart {far:+.3f}")
-print(
-    f"                     at the start {(start @ start.T)[steps_apart == 1].mean():+.3f} and {(start @ start.T)[steps_apart >= 3].mean():+.3f}"
-)
+
+
+def cosines_of(pos):
+    directions = F.normalize(pos)
+    cosines = directions @ directions.T
+    return cosines, cosines[steps_apart == 1].mean(), cosines[steps_apart >= 3].mean()
+
+
+_, *at_first = cosines_of(start[1:])
+_, *at_last = cosines_of(model.pos.value[1:])
+cosines, *added = cosines_of(model.pos.value[1:] - start[1:])
+print("cosine of positions       at the start   at the end   of what was added")
+for name, *values in zip(("neighbours", "three or more apart"), at_first, at_last, added):
+    print(f"    {name:22}" + "".join(f"{v:+10.3f}    " for v in values))
 print("the paper (figure 7): closer patches have more similar positions\n")
 if not options.quick:
-    assert beside > far + 0.05, "neighbours should have learned similar positions"
+    assert added[0] > added[1] + 0.05, "neighbours should have learned similar positions"
 
 
 # %% What does a convolution know already?
@@ -182,25 +189,25 @@ class CNN(Module):
         return self.head(x.mean(axis=(2, 3)))
 
 
-few = rng.permutation(len(images))[:200]
-results = {"200 images": {}, f"{len(images):,} images": {"ViT": right}}
-steps = 40 if options.quick else 600
+few = rng.permutation(len(images))[:100]
+results = {"100 images": {}, f"{len(images):,} images": {"ViT": right}}
+steps = 40 if options.quick else 500
 cnn = CNN(rng)
 print(f"a CNN with {tn.count(cnn):,} parameters beside the ViT")
-train(cnn, images[few], labels[few], steps, "CNN, 200 images")
-results["200 images"]["CNN"] = accuracy(cnn)
+train(cnn, images[few], labels[few], steps, "CNN, 100 images")
+results["100 images"]["CNN"] = accuracy(cnn)
 other = vit.ViT(config, rng)
-train(other, images[few], labels[few], steps, "ViT, 200 images")
-results["200 images"]["ViT"] = accuracy(other)
+train(other, images[few], labels[few], steps, "ViT, 100 images")
+results["100 images"]["ViT"] = accuracy(other)
 cnn = CNN(rng)
 train(cnn, images, labels, STEPS, "CNN, all images")
 results[f"{len(images):,} images"]["CNN"] = accuracy(cnn)
 for name, row in results.items():
     print(f"    {name:14} CNN {100 * row['CNN']:.1f} %   ViT {100 * row['ViT']:.1f} %")
 gap_few, gap_all = (row["CNN"] - row["ViT"] for row in results.values())
-print(f"the CNN's lead: {100 * gap_few:+.1f} points with 200 images, {100 * gap_all:+.1f} with all\n")
+print(f"the CNN's lead: {100 * gap_few:+.1f} points with 100 images, {100 * gap_all:+.1f} with all\n")
 if not options.quick:
-    assert gap_few > 0.02, "with few images the CNN should lead"
+    assert gap_few > 0.01, "with few images the CNN should lead"
     assert gap_all < gap_few, "with more images its lead should shrink"
 
 # %% Break it: without positions
@@ -214,14 +221,14 @@ print(
     f"without positions: {100 * bagged:.1f} % right (with them {100 * right:.1f} %): which patches there are tells much, but not enough\n"
 )
 if not options.quick:
-    assert 0.2 < bagged < right - 0.1
+    assert 0.2 < bagged < right - 0.2
 
 if not options.no_plots:
     options.out.mkdir(parents=True, exist_ok=True)
     guesses = vit.classify(model, scaled(test_images[shown]))
     titles = [f"{g.argmax()}: {100 * g.max():.0f} %" for g in guesses]
     image_pictures.seen(options.out / "attention.png", test_images[shown], flow, titles)
-    image_pictures.similarities(options.out / "positions.png", cosines)
+    image_pictures.similarities(options.out / "positions.png", cosines.reshape(4, 4, 4, 4))
     results["ViT, no positions"] = {"ViT": bagged, "CNN": math.nan}
     image_pictures.bars(
         options.out / "few-and-many.png", {k: {"CNN": v["CNN"], "ViT": v["ViT"]} for k, v in results.items()}, "held-out digits"
