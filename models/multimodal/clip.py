@@ -108,17 +108,17 @@ class Config:
             raise ValueError(f"CLIP: config.json says {found}, expected ('clip', 'CLIPModel'); use the model it names")
         # Old files have a second copy of each part, which counts.
         vision, text = (config.get(f"{part}_config_dict") or config.get(f"{part}_config") or {} for part in ("vision", "text"))
-        end = text.get("eos_token_id", 49407)
+        end, known = text.get("eos_token_id", 49407), Config()  # what a file leaves out is as in ViT-B/32
         return Config(
-            vision=encoder_of(vision, Encoder(768, 12, 12, 3072)),
-            text=encoder_of(text, Encoder(512, 12, 8, 2048)),
-            image=vision.get("image_size", 224),
-            patch=vision.get("patch_size", 32),
-            channels=vision.get("num_channels", 3),
-            vocabulary=text.get("vocab_size", 49408),
-            context=text.get("max_position_embeddings", 77),
+            vision=encoder_of(vision, known.vision),
+            text=encoder_of(text, known.text),
+            image=vision.get("image_size", known.image),
+            patch=vision.get("patch_size", known.patch),
+            channels=vision.get("num_channels", known.channels),
+            vocabulary=text.get("vocab_size", known.vocabulary),
+            context=text.get("max_position_embeddings", known.context),
             end=None if end == 2 else end,  # 2 was a mistake in the files of OpenAI's models: those take the highest id
-            space=config.get("projection_dim", 512),
+            space=config.get("projection_dim", known.space),
         )
 
     def to_published(self) -> dict:
@@ -236,8 +236,9 @@ class TextEncoder(Module):
         self.ln_final = LayerNorm(C, eps=config.text.eps, dtype=dtype)
 
     def __call__(self, ids):
-        if np.ndim(ids) != 2 or not np.size(ids):
-            raise ValueError(f"CLIP: ids have shape {np.shape(ids)}, expected (B, T), neither of them 0; one text is ids[None]")
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or not ids.size:
+            raise ValueError(f"CLIP: ids have shape {ids.shape}, expected (B, T), neither of them 0; one text is ids[None]")
         B, T = ids.shape
         if len(self.pos) < T:
             raise ValueError(f"CLIP: texts have {T} tokens, but the context is {len(self.pos)}; shorten them, and keep the end token")
@@ -251,10 +252,8 @@ class TextEncoder(Module):
         if self.end is None:
             return np.argmax(ids, axis=1)
         found = ids == self.end
-        if self.end < len(self.tokens.weight) and not np.all(np.any(found, axis=1)):
-            raise ValueError(
-                f"CLIP: text {np.argmin(np.any(found, axis=1))} has no end token {self.end}, which stands for the whole; append it"
-            )
+        if self.end < len(self.tokens.weight) and not found.any(axis=1).all():
+            raise ValueError(f"CLIP: text {found.any(axis=1).argmin()} has no end token {self.end}, which stands for the whole; append it")
         return np.argmax(found, axis=1)  # at 0 where the vocabulary cannot hold the end token: so the published model does
 
 

@@ -91,7 +91,7 @@ class Config:
     def from_published(config: dict) -> "Config":
         """The configuration of a published ViTModel or ViTForImageClassification, given its config.json as a dict."""
         kinds = {"ViTModel", "ViTForImageClassification"}
-        kind = (config.get("architectures") or ["ViTForImageClassification" if "id2label" in config else "ViTModel"])[0]
+        kind = (config.get("architectures") or ["ViTForImageClassification" if config.get("id2label") else "ViTModel"])[0]
         found = {"model_type": config.get("model_type"), "architectures": kind}
         if found["model_type"] != "vit" or kind not in kinds:
             raise ValueError(f"ViT: config.json says {found}, expected model_type 'vit' and one of {sorted(kinds)}; use the model it names")
@@ -110,7 +110,7 @@ class Config:
             heads=config.get("num_attention_heads", 12),
             width=width,
             hidden=config.get("intermediate_size", 3072),
-            classes=config.get("num_labels", len(config.get("id2label", (0, 1)))) if headed else 0,
+            classes=config.get("num_labels", len(config.get("id2label") or (0, 1))) if headed else 0,
             pooler=0 if headed else config.get("pooler_output_size") or width,
             qkv_bias=config.get("qkv_bias", True),
             eps=config.get("layer_norm_eps", 1e-12),

@@ -31,10 +31,10 @@ from tqdm import tqdm
 parser = argparse.ArgumentParser(prog="python -m walkthroughs vision/vit", description=__doc__.splitlines()[0])
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, default=Path("out/vit"), help="where figures go (default: %(default)s)")
-parser.add_argument("--quick", action="store_true", help="40 steps: the mechanics, not the result")
+parser.add_argument("--quick", action="store_true", help="25 steps: the mechanics, not the result")
 parser.add_argument("--no-plots", action="store_true")
 options = parser.parse_args()
-STEPS = 40 if options.quick else 1800
+STEPS = 25 if options.quick else 1800
 BATCH = 64
 began = time.perf_counter()
 
@@ -191,7 +191,7 @@ class CNN(Module):
 
 few = rng.permutation(len(images))[:100]
 results = {"100 images": {}, f"{len(images):,} images": {"ViT": right}}
-steps = 40 if options.quick else 500
+steps = 25 if options.quick else 500
 cnn = CNN(rng)
 print(f"a CNN with {tn.count(cnn):,} parameters beside the ViT")
 train(cnn, images[few], labels[few], steps, "CNN, 100 images")
@@ -215,7 +215,7 @@ if not options.quick:
 # is which patches there are, not where.
 bag = vit.ViT(config, rng)
 bag.pos = np.zeros(bag.pos.shape, np.float32)
-train(bag, images, labels, 40 if options.quick else 600, "without positions")
+train(bag, images, labels, 25 if options.quick else 600, "without positions")
 bagged = accuracy(bag)
 print(
     f"without positions: {100 * bagged:.1f} % right (with them {100 * right:.1f} %): which patches there are tells much, but not enough\n"
