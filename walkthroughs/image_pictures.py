@@ -30,15 +30,15 @@ def seen(path: Path, images: np.ndarray, maps: np.ndarray, titles: list[str]) ->
 
 
 def similarities(path: Path, maps: np.ndarray) -> None:
-    """maps (rows, columns, rows, columns): for each place, a small picture of how similar every place's position is to its own."""
+    """maps (rows, columns, rows, columns): for each place, a small picture of how much more alike its position and every other became."""
     rows, columns = maps.shape[:2]
     figure, axes = _figure(columns, rows, 1.25 * columns, 1.25 * rows + 0.5)
     for r in range(rows):
         for c in range(columns):
-            axes[r][c].imshow(maps[r, c], cmap="RdBu_r", vmin=-1, vmax=1)
+            axes[r][c].imshow(maps[r, c], cmap="RdBu_r", vmin=-0.4, vmax=0.4)
             axes[r][c].plot(c, r, "k.", markersize=3)
             _bare(axes[r][c])
-    figure.suptitle("what training added to each position: cosine with all others (red: alike, blue: opposite)", fontsize=9)
+    figure.suptitle("how training changed the cosine of each position (dot) with the others (red: +0.4, blue: -0.4)", fontsize=9)
     figure.savefig(path)
 
 

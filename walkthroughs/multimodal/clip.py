@@ -2,7 +2,7 @@
 
 RUNNING TIME: 2 minutes (--quick: 10 seconds)
 
-You will see two transformers that share nothing but a space of 16 dimensions. One reads pictures of
+You will see two transformers that share nothing but a space of 64 dimensions. One reads pictures of
 handwritten digits, drawn thick, faint, negative, ...; the other reads their captions, word by word.
 Nobody tells them what "thick" or "seven" means: only which caption came with which picture. Ten pairs,
 such as "a framed three", are kept from them. Afterwards they are asked to find exactly these.
@@ -41,6 +41,7 @@ began = time.perf_counter()
 # Real digits of 8 x 8 pixels on a sheet of 12 x 12, in six styles, with captions in words.
 DIGITS = "zero one two three four five six seven eight nine".split()
 STYLES = "plain thick faint negative framed ruled".split()
+OTHERS = ["{s} {d}", "the {s} digit {d}", "a {d} is drawn {s}", "digit {d} , this is a {s} picture"]  # never in training
 TEMPLATES = ["a {s} {d}", "a picture of a {s} {d}", "the digit {d} , {s}", "{d} , drawn {s}", "this {d} is {s}"]
 SHEET = 12
 
@@ -63,7 +64,7 @@ def draw(digits, styles, jitter):
 
 
 def caption(digit, style, template):
-    return TEMPLATES[template].format(d=DIGITS[digit], s=STYLES[style])
+    return (TEMPLATES + OTHERS)[template].format(d=DIGITS[digit], s=STYLES[style])
 
 
 PAIRS = [(d, s) for d in range(10) for s in range(len(STYLES))]
@@ -76,7 +77,7 @@ print(f"{len(UNSEEN)} kept for later: {', '.join(repr(caption(*pair, 0)) for pai
 # A token for each word, one to start and one to end: the end has the highest id, as in the paper's code, which looks for it.
 WORDS = sorted({word for pair in PAIRS for t in range(len(TEMPLATES)) for word in caption(*pair, t).split()})
 START, END = 1 + len(WORDS), 2 + len(WORDS)
-LONGEST = 2 + max(len(template.split()) for template in TEMPLATES)
+LONGEST = 2 + max(len(template.split()) for template in TEMPLATES + OTHERS)
 
 
 def tokens(captions):
@@ -114,7 +115,7 @@ config = clip.Config(
     channels=1,
     vocabulary=1 + END,
     context=LONGEST,
-    space=16,
+    space=64,
 )
 model = clip.CLIP(config, rng)
 print(f"CLIP with {tn.count(model):,} parameters")
@@ -169,8 +170,9 @@ losses = train(model, STEPS, "training")
 print(
     f"loss before training {first:.2f}; guessing among {len(SEEN)}: ln {len(SEEN)} = {math.log(len(SEEN)):.2f}; at last {np.mean(losses[-50:]):.2f}"
 )
+print("(a little above at first: cosines of random directions in 64 dimensions are near 0, and 14 times that is not)")
 print(f"scale: 1 / 0.07 = {1 / 0.07:.1f} at first, {model.scale().item():.1f} at last, 100 at most\n")
-assert abs(first - math.log(len(SEEN))) < 1
+assert abs(first - math.log(len(SEEN))) < 0.8
 if options.quick:
     assert np.mean(losses[-10:]) < first, "the loss should fall"
 
@@ -219,15 +221,26 @@ print(f"    image for text {share(draws)}\n")
 # of the classes is enough ("zero-shot"), and several descriptions are better than one ("prompt ensembling", +3.5 points
 # on ImageNet).
 unseen_images, unseen_index = shown(UNSEEN)
-single = [(unseen_images @ clip.class_vectors(model, prompts(UNSEEN, [t])).T).argmax(1) == unseen_index for t in every]
+
+
+def named_with(templates):
+    """The share of unseen pairs that the mean of these prompts names, among the ten."""
+    texts = clip.class_vectors(model, prompts(UNSEEN, templates))
+    return float(np.mean((unseen_images @ texts.T).argmax(1) == unseen_index))
+
+
+single = [named_with([t]) for t in every]
+zero_shot = named_with(every)
+new = range(len(TEMPLATES), len(TEMPLATES + OTHERS))
+new_single, new_ensemble = [named_with([t]) for t in new], named_with(new)
 ensemble = clip.class_vectors(model, prompts(UNSEEN, every))
-zero_shot = float(np.mean((unseen_images @ ensemble.T).argmax(1) == unseen_index))
 among_all = (unseen_images @ clip.class_vectors(model, prompts(PAIRS, every)).T).argmax(1) == np.array([PAIRS.index(p) for p in UNSEEN])[
     unseen_index
 ]
 print("zero-shot, pairs never seen")
-print(f"    among the {len(UNSEEN)} unseen pairs (chance 10 %):  one prompt {', '.join(share(s).strip() for s in single)}")
-print(f"                                             all prompts together {100 * zero_shot:.1f} %")
+print(f"    among the {len(UNSEEN)} unseen pairs (chance 10 %), one prompt at a time, and all together")
+for kind, one_by_one, together in (("trained", single, zero_shot), ("new", new_single, new_ensemble)):
+    print(f"        {kind:8} templates {', '.join(share(x).strip() for x in one_by_one)}; together {share(together).strip()}")
 print(f"    among all {len(PAIRS)} pairs (chance {100 / len(PAIRS):.1f} %):     {share(among_all).strip()}: what was seen attracts")
 
 
@@ -261,7 +274,10 @@ for n in (1, 4, 16):
     shots[n] = float(np.mean(trials))
 print("    linear probe with " + ", ".join(f"{n} example{'s' * (n > 1)} a class: {100 * a:.1f} %" for n, a in shots.items()) + "\n")
 if not options.quick:
+    assert np.mean(draws) >= 0.95, "images should be found by their captions"
+    assert r_at_1 >= 0.9, "captions should be found for images"
     assert zero_shot >= 0.8, "unseen pairs should be named"
+    assert new_ensemble >= np.mean(new_single) - 0.01, "an ensemble should not be worse than its prompts"
     assert np.mean(among_all) > 10 / len(PAIRS)
     assert named == 0 < 0.8 < on_seen
     assert shots[1] < zero_shot, "one example should teach less than a name"
@@ -309,14 +325,17 @@ if not options.no_plots:
     print(f"pictures: {options.out}/pairs.png, unseen.png, accuracy.png")
 
 # %% Exercises
-# 1. Ask with a sentence that no template has, such as "a drawn thick seven". Does it still find its pictures?
-# 2. Drop "a" and "the" from one class's prompts only. Does the ensemble help or hurt that class?
-# 3. Let a pair come twice in a batch. What does the loss then ask for that it should not?
-# 4. Keep ten pairs more from the training. How does the accuracy among all 60 pairs change?
+# 1. What is the smallest loss that s = 1 / 0.07 allows in a batch of 50? And s = 100?
+# 2. A caption comes twice in a batch of 50, with two images. What is the smallest loss then, however well the model is trained?
+# 3. How many wrong pairs push in a batch of the paper's 32,768?
+# 4. Keep twenty pairs more from the training. What happens among the unseen pairs, and among all 60?
+# 5. Set `layers=2` in the text encoder. The seen pairs are learned as well as before; what about the others?
 #
 # Answers
-# 1. Mostly: the text encoder has learned the words, and where they stand matters little to it.
-# 2. It hurts a little: the mean of its vectors moves away from those it was trained with.
-# 3. To push an image away from a caption that is right for it. With 32,768 pairs from the web this happens, and rarely enough.
-# 4. It falls: seen pairs have been pulled towards their own corner, and what is near a corner is counted to it.
+# 1. `loss_of_the_best`: 0.00002, and 0 for all purposes. So 14 is sharp enough for 50 pairs, if the vectors are.
+# 2. Two rows and two columns share their probability between two equal logits: ln 2 each, 2 / 50 ln 2 = 0.03 in the mean. From the web
+#    this comes rarely, and it is the reason why each pair stands once in a batch here.
+# 3. 2 (B^2 - B) = 2.1 billion, of which each softmax sees 32,767.
+# 4. Less is left to compose from; measure it. Which style suffers most?
+# 5. More layers can learn pairs by heart in place of words: in our runs 93 % of unseen pairs became 82 %.
 print(f"all of it took {time.perf_counter() - began:.0f} s")
