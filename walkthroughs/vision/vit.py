@@ -240,10 +240,9 @@ if not options.no_plots:
 # 4. Read the answer from the mean of the patches' states in place of [CLS]. Does it matter?
 #
 # Answers
-# 1. Better: a patch of 16 pixels says more than one of 4, and 97 % are right after less than half of the time. With 1,415 images
-#    there is little to learn long-range relations from.
-# 2. Patches are about 0.6 long in every coordinate, so positions of 0.02 are whispered: the model starts as a bag of patches, and at
-#    step 300 two thirds of the digits are right in place of five sixths. The paper's models train for 300,000 steps and do not mind.
-# 3. The training loss falls faster and to zero, and about 5 % fewer held-out digits are right: it has learned the images by heart.
-# 4. Hardly. The paper's appendix D.3 finds both equally good, if the learning rate fits.
+# 1. As good, 96 % after as many steps, and a step takes half of the time. Attention then has 5 tokens to look at, which is little to see.
+# 2. Patches are about 0.6 long in every coordinate, so positions of 0.02 are whispered: the model starts as a bag of patches, and after
+#    300 steps 68 % are right in place of 86 %. The paper trains for many thousand steps and does not mind.
+# 3. The training loss falls to 0.0002 in 1,000 steps, and 91 % are right, five points fewer: the images were learned by heart.
+# 4. The paper's appendix D.3 finds both equally good, each with a learning rate of its own.
 print(f"all of it took {time.perf_counter() - began:.0f} s")
