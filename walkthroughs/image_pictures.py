@@ -38,7 +38,7 @@ def similarities(path: Path, maps: np.ndarray) -> None:
             axes[r][c].imshow(maps[r, c], cmap="RdBu_r", vmin=-0.4, vmax=0.4)
             axes[r][c].plot(c, r, "k.", markersize=3)
             _bare(axes[r][c])
-    figure.suptitle("how training changed the cosine of each position (dot) with the others (red: +0.4, blue: -0.4)", fontsize=9)
+    figure.suptitle("how training changed the cosine of each\nposition (dot) with the others: red +0.4, blue -0.4", fontsize=9)
     figure.savefig(path)
 
 
