@@ -178,6 +178,8 @@ if options.quick:
 
 # %% Find the caption
 # Held-out digits, in every seen pair, among the 50 seen captions: R@1 is the share whose nearest caption is the right one.
+# A caption finds its image more often than an image its caption: among 50 images the best fit may be an easy one, but
+# every image must be read, and these digits are from hands that were never seen.
 frozen = tn.frozen(model)
 
 
@@ -234,9 +236,8 @@ zero_shot = named_with(every)
 new = range(len(TEMPLATES), len(TEMPLATES + OTHERS))
 new_single, new_ensemble = [named_with([t]) for t in new], named_with(new)
 ensemble = clip.class_vectors(model, prompts(UNSEEN, every))
-among_all = (unseen_images @ clip.class_vectors(model, prompts(PAIRS, every)).T).argmax(1) == np.array([PAIRS.index(p) for p in UNSEEN])[
-    unseen_index
-]
+place = np.array([PAIRS.index(pair) for pair in UNSEEN])
+among_all = (unseen_images @ clip.class_vectors(model, prompts(PAIRS, every)).T).argmax(1) == place[unseen_index]
 print("zero-shot, pairs never seen")
 print(f"    among the {len(UNSEEN)} unseen pairs (chance 10 %), one prompt at a time, and all together")
 for kind, one_by_one, together in (("trained", single, zero_shot), ("new", new_single, new_ensemble)):
