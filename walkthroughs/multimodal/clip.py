@@ -33,7 +33,7 @@ parser.add_argument("--out", type=Path, default=Path("out/clip"), help="where fi
 parser.add_argument("--quick", action="store_true", help="60 steps: the mechanics, not the result")
 parser.add_argument("--no-plots", action="store_true")
 options = parser.parse_args()
-STEPS = 60 if options.quick else 2400
+STEPS = 60 if options.quick else 3400
 rng = np.random.default_rng(options.seed)
 began = time.perf_counter()
 
@@ -108,7 +108,7 @@ assert np.sum(reached > 0) == 6
 # %% The model beside its equations
 # models/multimodal/clip.py; its docstring has six equations. Both encoders are made of the same blocks.
 config = clip.Config(
-    vision=clip.Encoder(width=48, layers=2, heads=4, hidden=192),
+    vision=clip.Encoder(width=48, layers=3, heads=4, hidden=192),
     text=clip.Encoder(width=32, layers=1, heads=4, hidden=128),
     image=SHEET,
     patch=4,
@@ -155,7 +155,7 @@ def batch():
 def train(model, steps, name, rate=4e-3):
     """The whole of training; returns the loss of each step."""
     params, losses = tn.parameters(model), []
-    optimizer = optim.AdamW(params, lr=rate, betas=(0.9, 0.98), weight_decay=0.5, decay=lambda path, t: t.ndim >= 2)
+    optimizer = optim.AdamW(params, lr=rate, betas=(0.9, 0.98), weight_decay=0.3, decay=lambda path, t: t.ndim >= 2)
     schedule = partial(optim.cosine, peak=rate, floor=rate / 50, warmup=min(100, steps // 4), steps=steps)
     for step in tqdm(range(steps), desc=name, unit="step", disable=None):
         loss = clip.loss(model, *batch())
