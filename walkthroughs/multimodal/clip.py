@@ -12,27 +12,21 @@ such as "a framed three", are kept from them. Afterwards they are asked to find 
 """
 
 # %% Settings
-import argparse
 import math
 import time
 from functools import partial
-from pathlib import Path
 
 import tinygrad_notes as tn
 from models.multimodal import clip
 from tinygrad_notes import check, data, optim
 from tinygrad_notes import functional as F
 from walkthroughs import image_pictures
+from walkthroughs.options import options_of, parser_for
 
 import numpy as np
 from tqdm import tqdm
 
-parser = argparse.ArgumentParser(prog="python -m walkthroughs multimodal/clip", description=__doc__.splitlines()[0])
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--out", type=Path, default=Path("out/clip"), help="where figures go (default: %(default)s)")
-parser.add_argument("--quick", action="store_true", help="60 steps: the mechanics, not the result")
-parser.add_argument("--no-plots", action="store_true")
-options = parser.parse_args()
+options = options_of(parser_for("multimodal/clip", __doc__))
 STEPS = 60 if options.quick else 3400
 rng = np.random.default_rng(options.seed)
 began = time.perf_counter()
@@ -307,7 +301,6 @@ if not options.quick:
     assert wrong_way > right_way + 0.3, "the wrong temperature should hold the loss up"
 
 if not options.no_plots:
-    options.out.mkdir(parents=True, exist_ok=True)
     sample = np.stack(
         [draw(np.repeat(test_images[test_labels == d][:1], 6, axis=0), np.arange(6), jitter=False)[:, 0] for d in range(10)], axis=1
     )

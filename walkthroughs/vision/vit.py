@@ -12,11 +12,9 @@ what a convolutional network has ahead of it when there are few images, and take
 """
 
 # %% Settings
-import argparse
 import math
 import time
 from functools import partial
-from pathlib import Path
 
 import tinygrad_notes as tn
 from models.vision import vit
@@ -24,16 +22,12 @@ from tinygrad_notes import check, data, optim
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Conv2d, Linear, Module
 from walkthroughs import image_pictures
+from walkthroughs.options import options_of, parser_for
 
 import numpy as np
 from tqdm import tqdm
 
-parser = argparse.ArgumentParser(prog="python -m walkthroughs vision/vit", description=__doc__.splitlines()[0])
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--out", type=Path, default=Path("out/vit"), help="where figures go (default: %(default)s)")
-parser.add_argument("--quick", action="store_true", help="25 steps: the mechanics, not the result")
-parser.add_argument("--no-plots", action="store_true")
-options = parser.parse_args()
+options = options_of(parser_for("vision/vit", __doc__))
 STEPS = 25 if options.quick else 1800
 BATCH = 64
 began = time.perf_counter()
@@ -223,7 +217,6 @@ if not options.quick:
     assert 0.2 < bagged < right - 0.2
 
 if not options.no_plots:
-    options.out.mkdir(parents=True, exist_ok=True)
     guesses = vit.classify(model, scaled(test_images[shown]))
     titles = [f"{g.argmax()}: {100 * g.max():.0f} %" for g in guesses]
     image_pictures.seen(options.out / "attention.png", test_images[shown], flow, titles)
