@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from walkthroughs.pictures import _figure
+from walkthroughs.pictures import canvas
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def _bare(axes):
 def seen(path: Path, images: np.ndarray, maps: np.ndarray, titles: list[str]) -> None:
     """Images (n, H, W) above, and below the same with how much of each patch reached the answer: maps (n, rows, columns)."""
     n = len(images)
-    figure, axes = _figure(n, 2, 1.35 * n, 3.1)
+    figure, axes = canvas(n, 2, 1.35 * n, 3.1)
     enlarge = np.ones((images.shape[1] // maps.shape[1], images.shape[2] // maps.shape[2]))
     for i in range(n):
         axes[0][i].imshow(images[i], cmap="gray_r")
@@ -32,7 +32,7 @@ def seen(path: Path, images: np.ndarray, maps: np.ndarray, titles: list[str]) ->
 def similarities(path: Path, maps: np.ndarray) -> None:
     """maps (rows, columns, rows, columns): for each place, a small picture of how much more alike its position and every other became."""
     rows, columns = maps.shape[:2]
-    figure, axes = _figure(columns, rows, 1.25 * columns, 1.25 * rows + 0.5)
+    figure, axes = canvas(columns, rows, 1.25 * columns, 1.25 * rows + 0.5)
     for r in range(rows):
         for c in range(columns):
             axes[r][c].imshow(maps[r, c], cmap="RdBu_r", vmin=-0.4, vmax=0.4)
@@ -44,7 +44,7 @@ def similarities(path: Path, maps: np.ndarray) -> None:
 
 def bars(path: Path, groups: dict[str, dict[str, float]], title: str) -> None:
     """Percentages, {group: {name: share}}, as bars side by side."""
-    figure, [[axes]] = _figure(1, 1, 2.2 + 1.1 * len(groups), 3.4)
+    figure, [[axes]] = canvas(1, 1, 2.2 + 1.1 * len(groups), 3.4)
     names = list(next(iter(groups.values())))
     for k, (name, color) in enumerate(zip(names, ("#1f4e79", "#b5472f", "#8c8c8c", "#3a7d44"))):
         x = np.arange(len(groups)) + (k - (len(names) - 1) / 2) * 0.8 / len(names)
@@ -61,7 +61,7 @@ def bars(path: Path, groups: dict[str, dict[str, float]], title: str) -> None:
 def grid(path: Path, images: np.ndarray, rows: list[str], columns: list[str], marked: set[tuple[int, int]]) -> None:
     """Images (rows, columns, H, W) with names at the sides; the marked ones have a red frame."""
     R, C = images.shape[:2]
-    figure, axes = _figure(C, R, 0.78 * C + 0.8, 0.8 * R + 0.3)
+    figure, axes = canvas(C, R, 0.78 * C + 0.8, 0.8 * R + 0.3)
     for r in range(R):
         for c in range(C):
             axes[r][c].imshow(images[r, c], cmap="gray_r", vmin=-1, vmax=1)
@@ -77,7 +77,7 @@ def grid(path: Path, images: np.ndarray, rows: list[str], columns: list[str], ma
 
 def matrix(path: Path, values: np.ndarray, rows: list[str], columns: list[str], title: str) -> None:
     """A matrix (rows, columns) of cosines as a picture with names at the sides."""
-    figure, [[axes]] = _figure(1, 1, 6.2, 5.6)
+    figure, [[axes]] = canvas(1, 1, 6.2, 5.6)
     shown = axes.imshow(values, cmap="Blues")
     axes.set_xticks(range(len(columns)), columns, fontsize=8, rotation=60, ha="right")
     axes.set_yticks(range(len(rows)), rows, fontsize=8)

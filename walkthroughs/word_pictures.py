@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from walkthroughs.pictures import _figure
+from walkthroughs.pictures import canvas
 
 import numpy as np
 
@@ -11,7 +11,7 @@ COLORS = ("#1f4e79", "#b5472f", "#3a7d44", "#8c8c8c")
 
 def losses(path: Path, curves: dict[str, list[float]], levels: dict[str, float], unit: str) -> None:
     """One curve for each training, a running mean of its losses, with named levels across."""
-    figure, [[axes]] = _figure(1, 1, 7.5, 4.2)
+    figure, [[axes]] = canvas(1, 1, 7.5, 4.2)
     for (name, values), color in zip(curves.items(), COLORS):
         width = max(1, len(values) // 50)
         axes.plot(values, color=color, linewidth=0.6, alpha=0.25)
@@ -29,7 +29,7 @@ def losses(path: Path, curves: dict[str, list[float]], levels: dict[str, float],
 def heads(path: Path, maps: np.ndarray, words: list[str]) -> None:
     """One picture for each head of each layer: maps (L, nh, T, T), row t is where word t looks."""
     L, nh = maps.shape[:2]
-    figure, axes = _figure(nh, L, 3.1 * nh, 3.3 * L)
+    figure, axes = canvas(nh, L, 3.1 * nh, 3.3 * L)
     for layer, head in np.ndindex(L, nh):
         a = axes[layer][head]
         a.imshow(np.sqrt(maps[layer, head]), cmap="Blues", vmin=0, vmax=1)  # the root shows faint weights too
@@ -42,7 +42,7 @@ def heads(path: Path, maps: np.ndarray, words: list[str]) -> None:
 
 def draws(path: Path, results: dict[str, list[float]], chance: float, title: str) -> None:
     """Accuracies: a bar for the mean of each kind of training, a dot for each draw of the labels."""
-    figure, [[axes]] = _figure(1, 1, 6.4, 4.2)
+    figure, [[axes]] = canvas(1, 1, 6.4, 4.2)
     for i, (values, color) in enumerate(zip(results.values(), COLORS)):
         axes.bar(i, np.mean(values), width=0.6, color=color, alpha=0.35)
         axes.plot(i + np.linspace(-0.12, 0.12, len(values)), values, "o", color=color, markersize=5)

@@ -1,24 +1,18 @@
-"""The figures of the two diffusion walkthroughs. matplotlib is imported only here, and draws to files only."""
+"""The figures of the two diffusion walkthroughs."""
 
 from pathlib import Path
+
+from walkthroughs.pictures import canvas
 
 import numpy as np
 
 BLUE, RED, GREY, GREEN = "#1f4e79", "#b5472f", "#8c8c8c", "#3a7d44"
 
 
-def canvas(rows: int, columns: int, width: float, height: float):
-    from matplotlib.figure import Figure  # needs no display
-
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=130)
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.08)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
 def scatter(path: Path, rows: list[dict[str, np.ndarray]], reach: float = 1.8) -> None:
     """One row of panels for each dict: title -> points (n, 2)."""
     columns = max(map(len, rows))
-    figure, axes = canvas(len(rows), columns, 2.3 * columns, 2.45 * len(rows))
+    figure, axes = canvas(columns, len(rows), 2.3 * columns, 2.45 * len(rows))
     for line, panels in zip(axes, rows):
         for a in line[len(panels) :]:
             a.axis("off")
@@ -35,7 +29,7 @@ def images(path: Path, panels: dict[str, np.ndarray], columns: int = 10, across:
     lines = max(-(-len(x) // columns) for x in panels.values())
     across = min(across, len(panels))
     rows = -(-len(panels) // across)
-    figure, axes = canvas(rows, across, 0.36 * columns * across, (0.36 * lines + 0.35) * rows)
+    figure, axes = canvas(across, rows, 0.36 * columns * across, (0.36 * lines + 0.35) * rows)
     for a in axes.flat:
         a.axis("off")
     for a, (title, x) in zip(axes.flat, panels.items()):
@@ -51,7 +45,7 @@ def images(path: Path, panels: dict[str, np.ndarray], columns: int = 10, across:
 
 def curves(path: Path, panels: list[dict]) -> None:
     """Panels side by side; each {"title", "x label", "y label", "log": "", "x", "y" or "xy", "lines": {name: (x, y) or (x, y, style)}}."""
-    figure, [axes] = canvas(1, len(panels), 4.6 * len(panels), 3.6)
+    figure, [axes] = canvas(len(panels), 1, 4.6 * len(panels), 3.6)
     colours = (BLUE, RED, GREEN, GREY)
     for a, panel in zip(axes, panels):
         for (name, (x, y, *style)), colour in zip(panel["lines"].items(), colours):
