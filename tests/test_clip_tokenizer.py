@@ -58,6 +58,20 @@ def test_files(tokenizer, tmp_path):
     merges.write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in MERGES) + "\n", encoding="utf-8")
     loaded = ClipBPE.from_files(vocabulary, merges)
     assert loaded.encode("carts are art").tolist() == tokenizer.encode("carts are art").tolist()
+    assert ClipBPE.from_pretrained(tmp_path).encode("carts").tolist() == tokenizer.encode("carts").tolist()
+    model = {"type": "BPE", "vocab": IDS, "merges": [list(pair) for pair in MERGES], "end_of_word_suffix": LAST}
+    whole = tmp_path / "tokenizer.json"
+    for written in (model, model | {"merges": [" ".join(pair) for pair in MERGES]}):  # newer and older files
+        whole.write_text(json.dumps({"model": written}), encoding="utf-8")
+        assert ClipBPE.from_pretrained(tmp_path).encode("carts é").tolist() == tokenizer.encode("carts é").tolist()
+    whole.write_text(json.dumps({"model": model | {"end_of_word_suffix": None}}), encoding="utf-8")
+    with pytest.raises(ValueError, match="ends words with None, expected '</w>'"):
+        ClipBPE.from_pretrained(tmp_path)
+    whole.write_text("[]", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"is not laid out as a tokenizer.json"):
+        ClipBPE.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"has no tokenizer.json, nor both"):
+        ClipBPE.from_pretrained(tmp_path / "elsewhere")
     merges.write_text("one two three\n", encoding="utf-8")
     with pytest.raises(ValueError, match="has the line 'one two three', expected two tokens"):
         ClipBPE.from_files(vocabulary, merges)

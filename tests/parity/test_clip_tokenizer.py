@@ -43,7 +43,7 @@ def files(tmp_path_factory):
     return folder / "vocab.json", folder / "merges.txt"
 
 
-def test_ids_and_text(files):
+def test_ids_and_text(files, tmp_path):
     ours = ClipBPE.from_files(*files)
     merges = [tuple(line.split()) for line in files[1].read_text().splitlines()[1:]]
     theirs = transformers.CLIPTokenizer(vocab=json.loads(files[0].read_text()), merges=merges)
@@ -52,3 +52,7 @@ def test_ids_and_text(files):
         assert ids == theirs(text)["input_ids"]
         assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
     assert ours.batch(TEXTS, 300).tolist() == theirs(TEXTS, padding=True)["input_ids"]
+    theirs.save_pretrained(tmp_path)
+    again = ClipBPE.from_pretrained(tmp_path)
+    assert again.ids == ours.ids
+    assert again.encode(TEXTS[1]).tolist() == ours.encode(TEXTS[1]).tolist()

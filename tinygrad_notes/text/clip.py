@@ -32,7 +32,7 @@ def word_pattern() -> re.Pattern[str]:
 
 
 class ClipBPE:
-    """CLIP's tokeniser. Made by `from_files` from a published vocab.json and merges.txt.
+    """CLIP's tokeniser. Made by `from_pretrained` from a published folder.
 
     ids: {token: id}. A token is spelled in `byte_characters`, with </w> at the end of a word. merges: pairs of tokens, in order.
     """
@@ -52,6 +52,28 @@ class ClipBPE:
         self.names = {i: name for name, i in ids.items()}
         self._ranked = {(ids[a], ids[b]): (rank, ids[a + b]) for rank, (a, b) in enumerate(merges)}
         self._cache: dict[str, list[int]] = {}
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "ClipBPE":
+        """The tokeniser of a published CLIP: of its tokenizer.json, or of its vocab.json and merges.txt."""
+        place = Path(folder)
+        file = place / "tokenizer.json"
+        if not file.exists():
+            if not ((place / "vocab.json").exists() and (place / "merges.txt").exists()):
+                raise FileNotFoundError(
+                    f"ClipBPE: {place} has no tokenizer.json, nor both vocab.json and merges.txt; expected a tokeniser's folder"
+                )
+            return cls.from_files(place / "vocab.json", place / "merges.txt")
+        try:
+            found = json.loads(file.read_text("utf-8"))
+            model, added = found["model"], {token["content"]: token["id"] for token in found.get("added_tokens") or []}
+            merges = [(a, b) for a, b in (pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"])]
+            suffix, ids = model.get("end_of_word_suffix"), model["vocab"] | added
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"ClipBPE: {file} is not laid out as a tokenizer.json ({error}); use the file as published") from None
+        if suffix != LAST:
+            raise ValueError(f"ClipBPE: {file} ends words with {suffix!r}, expected {LAST!r}; it is not CLIP's")
+        return cls(ids, merges)
 
     @classmethod
     def from_files(cls, vocabulary: str | Path, merges: str | Path) -> "ClipBPE":

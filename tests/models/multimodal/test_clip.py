@@ -8,7 +8,7 @@ import tinygrad_notes as tn
 from models.multimodal import clip
 from tests.golden.vit_clip_settings import ours, summary, waves
 from tests.models.refill import flattened, refilled
-from tinygrad_notes import check, optim
+from tinygrad_notes import check, optim, saving
 from tinygrad_notes import functional as F
 
 import numpy as np
@@ -190,6 +190,14 @@ def test_published_names_there_and_back():
 @pytest.mark.parametrize("config", [clip.Config(), clip.Config.large_14(336), clip.Config.tiny(end=10)])
 def test_configurations_there_and_back(config):
     assert clip.Config.from_published(json.loads(json.dumps(config.to_published()))) == config
+
+
+def test_folders_there_and_back(tmp_path):
+    model, images = tiny(np.float32, end=10), IMAGES.astype(np.float32)
+    saving.save_pretrained(model, tmp_path)
+    again = saving.from_pretrained(tmp_path, clip.CLIP)
+    assert again.config == model.config
+    assert np.array_equal(again(images, IDS).value, model(images, IDS).value)
 
 
 def test_old_configurations_leave_out_defaults_or_say_things_twice():

@@ -8,7 +8,7 @@ import tinygrad_notes as tn
 from models.vision import vit
 from tests.golden.vit_clip_settings import SETTINGS, ours, summary, waves
 from tests.models.refill import flattened, refilled
-from tinygrad_notes import check, optim
+from tinygrad_notes import check, optim, saving
 
 import numpy as np
 import pytest
@@ -211,6 +211,16 @@ def test_names_of_newer_files():
 @pytest.mark.parametrize("config", [vit.Config(), vit.Config.tiny(classes=0, pooler=6, dropout=0.1), vit.Config.tiny(qkv_bias=False)])
 def test_configurations_there_and_back(config):
     assert vit.Config.from_published(json.loads(json.dumps(config.to_published()))) == config
+
+
+@pytest.mark.parametrize("changes", [{}, {"classes": 0, "pooler": 6, "image": (4, 6), "patch": (2, 3)}])
+def test_folders_there_and_back(changes, tmp_path):
+    model = tiny(np.float32, **changes)
+    saving.save_pretrained(model, tmp_path)
+    again = saving.from_pretrained(tmp_path, vit.ViT)
+    assert again.config == model.config
+    images = np.random.default_rng(0).normal(size=(2, 1, *model.config.image)).astype(np.float32)
+    assert np.array_equal(again(images).value, model(images).value)
 
 
 def test_published_configurations_that_are_refused():
