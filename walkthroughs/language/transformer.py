@@ -12,27 +12,21 @@ is unsure, take its positions away, and see why the paper raised the learning ra
 """
 
 # %% Settings
-import argparse
 import math
 import time
 from datetime import date
-from pathlib import Path
 
 import tinygrad_notes as tn
 from models.language import transformer
 from models.language.search import beam_search
 from tinygrad_notes import check, nn, optim
 from tinygrad_notes import functional as F
+from walkthroughs.options import options_of, parser_for
 
 import numpy as np
 from tqdm import tqdm
 
-parser = argparse.ArgumentParser(prog="python -m walkthroughs language/transformer", description=__doc__.splitlines()[0])
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--out", type=Path, default=Path("out/transformer"), help="where the figures go (default: %(default)s)")
-parser.add_argument("--quick", action="store_true", help="a few steps: the mechanics, not the result")
-parser.add_argument("--no-plots", action="store_true")
-options = parser.parse_args()
+options = options_of(parser_for("language/transformer", __doc__))
 STEPS, LOOK, DEEP, TESTED = (20, 2, 6, 100) if options.quick else (2000, 50, 200, 1000)
 began = time.process_time()
 rng = np.random.default_rng(options.seed)
@@ -338,7 +332,6 @@ if not options.quick:
 if not options.no_plots:
     from matplotlib.figure import Figure  # needs no display
 
-    options.out.mkdir(parents=True, exist_ok=True)
     smooth = lambda y, n: (np.arange(len(y) - n + 1) + n / 2, np.convolve(y, np.ones(n) / n, "valid"))
     grey, blue, red, green = "#b9c4cf", "#1f4e79", "#b5472f", "#3a7d44"
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import tinygrad_notes as tn
 from models.language import transformer
 from tests.golden import make_transformer as golden
+from tests.models.whole_loss import check_whole_loss
 from tinygrad_notes import check, optim
 from tinygrad_notes import functional as F
 
@@ -20,19 +21,6 @@ RNG = np.random.default_rng
 
 def tiny(dtype=np.float64, seed=0, **changes):
     return transformer.Transformer(transformer.Config.tiny(dtype=dtype, **changes), RNG(seed))
-
-
-def put(model, params, flat):
-    """The model with its parameters cut out of one vector."""
-    start = 0
-    for name, t in params.items():
-        *parents, attribute = name.split(".")
-        owner = model
-        for part in parents:
-            owner = owner[int(part)] if part.isdigit() else getattr(owner, part)
-        setattr(owner, attribute, flat[start : start + t.size].reshape(t.shape))
-        start += t.size
-    return model
 
 
 # --- positions --------------------------------------------------------------------------------
@@ -136,12 +124,7 @@ def test_the_decoder_is_fed_bos_and_the_target_without_its_end():
 
 def test_the_gradient_of_the_whole_loss():
     model = tiny(dropout=0.2, layers=1)
-    params = tn.parameters(model)
-
-    def loss(flat):  # all parameters in one vector: check_grads takes random directions through all of them
-        return transformer.loss(put(model, params, flat), SRC, TGT, RNG(5))
-
-    check.check_grads(loss, np.concatenate([t.value.ravel() for t in params.values()]), order=1)
+    check_whole_loss(model, lambda: transformer.loss(model, SRC, TGT, RNG(5)))
 
 
 def test_the_loss_is_the_smoothed_cross_entropy_per_token_that_is_not_padding():
