@@ -31,7 +31,9 @@ LEFT_OUT = {  # what takes arguments that its rule, or nobody, gives a meaning t
         "convolution transposed_convolution cross_entropy max_pool average_pool full_convolution inner_correlation fold unfold".split(),
         "its callers check that the arguments fit each other",
     ),
-    **dict.fromkeys(["pro_ang1_cv", "obl_ang1_cv", "pro_rad1_cv", "obl_rad1_cv"], "cv is the characteristic value of m, n and c, else no slope"),
+    **dict.fromkeys(
+        ["pro_ang1_cv", "obl_ang1_cv", "pro_rad1_cv", "obl_rad1_cv"], "cv is the characteristic value of m, n and c, else no slope"
+    ),
 }
 AXES = [0, -1, 1, None, (0, -1), (0,), ()]
 BY_NAME = {"axis": AXES, "axes": [*AXES, (1, 0)], "keepdims": [True], "ddof": [1, 2], "correction": [1, 0.5], "initial": [0.5]}
