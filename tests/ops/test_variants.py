@@ -37,7 +37,7 @@ def check_alone(s: Sample):
         x = Tensor(s.inputs[i])
         try:
             alone = floats(s.call([x if j == i else other for j, other in enumerate(s.inputs)]))
-        except TypeError:  # NumPy does not ask this argument: an error says so
+        except (TypeError, ValueError):  # NumPy does not ask this argument: an error says so, or one of NumPy that it caused
             continue
         (found,) = pull([x], alone, gs)
         assert_close(f"gradient {i}, the others constant", found, expected, room + 64 * EPS * largest(expected))
