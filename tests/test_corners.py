@@ -527,3 +527,42 @@ def test_large_gradients_are_finite(dtype):
     with np.errstate(over="ignore"):
         assert all_finite(x)
         assert not all_finite(np.append(x, np.inf).astype(dtype))
+
+
+# --- what a second run of a checkpointed function must repeat -------------------------------------
+
+
+NOISE = np.random.default_rng(0)
+
+
+def noisy(x):
+    return np.sum(np.stack([x * NOISE.normal() for _ in range(3)]))  # named in a comprehension only
+
+
+class Hidden:
+    __slots__ = ("rng",)
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+
+def test_checkpoint_finds_generators_in_comprehensions_and_notices_those_it_cannot_find():
+    x = Tensor(np.ones(2))
+    y = checkpoint(noisy)(x)
+    assert np.sum(gradients(y, x)) == pytest.approx(y.item(), rel=1e-12)
+    hidden = Hidden()
+    y = checkpoint(lambda x: np.sum(x * hidden.rng.normal()))(x)
+    with pytest.raises(RuntimeError, match="checkpoint: the second run gave other values"):
+        gradients(y, x)
+
+
+def test_a_forgotten_return_is_told():
+    for bad in (lambda x: None, lambda x: "loss"):
+        with pytest.raises(ValueError, match=r"grad: the function returned .*expected one number"):
+            grad(bad)(np.ones(2))
+
+
+def test_custom_vjp_wants_functions():
+    for rules in ((), (None,), (np.multiply,)):
+        with pytest.raises(TypeError, match="custom_vjp: the rules are"):
+            custom_vjp(np.sin, *rules)

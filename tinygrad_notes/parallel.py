@@ -39,6 +39,8 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
         token = divisors.set([])
         try:
             value = loss(*arrays, **kwargs)
+            if np.size(value) != 1 or not hasattr(value, "item"):
+                raise TypeError(f"data_parallel: the loss returned {describe(value)}, expected a Tensor with one number")
             return value, divisors.get()
         finally:
             divisors.reset(token)

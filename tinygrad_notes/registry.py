@@ -278,6 +278,10 @@ class Fused:
             else:
                 values.append(x)
                 parents.append(None)
+        if any(isinstance(v, Variable) for v in params.values()):
+            raise TypeError(
+                f"{self.name}: only its arrays have gradients, and {', '.join(params)} are numbers; pass t.value, or compute it apart"
+            )
         if using_reference.get() or not suits(values):
             return self.reference(*inputs, **params)
         y, saved = self.forward(*values, **params)
@@ -302,14 +306,14 @@ class Fused:
 
 
 def suits(values: Sequence) -> bool:
-    """Kernels take arrays of one floating-point type, with elements; their twins take the rest: mixed types, numbers, nothing at all."""
+    """Kernels take arrays with elements, all float32 or all of a wider type; their twins take the rest: mixed types, float16, numbers."""
     dtype = None
     for v in values:
         if v is not None:
-            if type(v) is not np.ndarray or not v.size or v.dtype.kind != "f" or (dtype is not None and v.dtype != dtype):
+            if type(v) is not np.ndarray or not v.size or (dtype is not None and v.dtype != dtype):
                 return False
             dtype = v.dtype
-    return True
+    return dtype is not None and dtype.kind == "f" and dtype.itemsize >= 4
 
 
 def fused(name: str, forward: Callable, backward: Callable, reference: Callable, *, cases: list, domain: Any = None) -> Fused:

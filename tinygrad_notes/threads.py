@@ -35,6 +35,18 @@ def _worker() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "tinygrad_notes")
 
 
+def _forget() -> None:
+    """In a child process: the threads of its parent are not there, and a lock that one of them held would stay shut."""
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+    _worker.cache_clear()
+    _inside.set(False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -60,7 +72,10 @@ def both(first: Callable, second: Callable) -> tuple[Any, Any]:
     with _one_blas_thread() as two:
         if not two:
             return first(), second()
-        pending = _worker().submit(copy_context().run, second)
+        try:
+            pending = _worker().submit(copy_context().run, second)
+        except RuntimeError:  # the interpreter is ending, and starts no thread any more
+            return first(), second()
         try:
             mine = first()
         finally:

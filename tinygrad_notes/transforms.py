@@ -9,7 +9,7 @@ outside, the results are Tensors that depend on them; otherwise they are arrays.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from tinygrad_notes.binding import describe, map_structure
@@ -32,6 +32,10 @@ def custom_vjp(f: Callable, *rules: Callable | None) -> Callable:
     NumPy functions it has gradients itself. Example: a straight-through rounding is
     `custom_vjp(np.round, lambda g, y, x: g)`.
     """
+    if not any(rules) or not all(rule is None or hasattr(rule, "__code__") for rule in rules):
+        raise TypeError(
+            f"custom_vjp: the rules are {rules}, expected Python functions (g, y, *arguments) -> gradient, at least one of them"
+        )
     op = Op(f, rules)
     return wraps(f)(lambda *args, **kwargs: op(*args, **kwargs))
 
@@ -124,7 +128,7 @@ def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: boo
             )
         run = _Run(f, args, numbers, kwargs)
         y = run.y[0] if has_aux else run.y
-        if np.size(y) != 1:
+        if not isinstance(y, (Variable, np.ndarray, np.generic, int, float)) or np.size(y) != 1:
             raise ValueError(f"grad: the function returned {describe(y)}, expected one number; use vjp or jacobian for more")
         seeds = {y.node: np.ones_like(y.value)} if isinstance(y, Variable) else {}
         grads = run.pull(seeds, higher=run.outer)
@@ -242,8 +246,8 @@ def checkpoint(f: Callable) -> Callable:
         inputs = captured(members, since)
         if not inputs:
             return y
-        op = _Recompute(lambda: tensors(f(*args, **kwargs)), list(zip(generators, states)))
         values = [t.value for t in members]
+        op = _Recompute(lambda: tensors(f(*args, **kwargs)), list(zip(generators, states)), [few_of(v) for v in values])
         node = make_node(op, inputs, (), None, NO_PARAMS, [v.shape for v in values], [v.dtype for v in values])
         new = iter(outputs(node, values))
         return map_structure(lambda t, _: next(new) if isinstance(t, Variable) else t, y)
@@ -256,14 +260,32 @@ class _Recompute:
 
     name, label, into = "checkpoint", "checkpoint", None
 
-    def __init__(self, rerun, states):
-        self.rerun, self.states = rerun, states
+    def __init__(self, rerun, states, first):
+        self.rerun, self.states, self.first = rerun, states, first
 
     def pull(self, node, g, wanted, higher):
         with _replayed(self.states):
             y = self.rerun()
+        second = [few_of(t.value) for t in y]
+        same = len(second) == len(self.first) and all(map(alike, second, self.first))
+        if not same:
+            raise RuntimeError(
+                "checkpoint: the second run gave other values than the first, so its gradient would be wrong; pass every Generator as an argument, and keep no other state"
+            )
         found = walk(_cotangents(y, g, "checkpoint"), [p for p in node.parents if p in wanted], higher)
         return [found.get(p) for p in node.parents]
+
+
+def few_of(v: np.ndarray) -> np.ndarray:
+    """Up to 64 of the numbers of an array, from all over it."""
+    return np.array(v.reshape(-1)[:: max(1, v.size // 64)])
+
+
+def alike(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two runs of one program gave these: up to rounding, since sums may be taken in another order on other threads."""
+    return a.shape == b.shape and np.allclose(
+        a, b, rtol=1e-3, atol=1e-3 * float(np.max(np.abs(b[np.isfinite(b)]), initial=0)), equal_nan=True
+    )
 
 
 @contextmanager
@@ -302,11 +324,17 @@ def generators_in(*objects: Any) -> list[np.random.Generator]:
             stack += (x.func, x.args, x.keywords)
         elif isinstance(x, FunctionType):
             cells = [cell.cell_contents for cell in x.__closure__ or () if _filled(cell)]
-            named = [x.__globals__[name] for name in x.__code__.co_names if name in x.__globals__]
+            named = [x.__globals__[name] for name in _names_in(x.__code__) if name in x.__globals__]
             stack += [*cells, *named, x.__defaults__, x.__kwdefaults__]
         elif hasattr(x, "__dict__") and not hasattr(x, "__spec__"):  # an object, but not a module
             stack += [vars(x), *(vars(base).get("__call__") for base in type(x).__mro__)]
     return found
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """The names that a function reads, and those that its comprehensions, lambdas and inner functions read."""
+    inner = (c for c in code.co_consts if isinstance(c, CodeType))
+    return set(code.co_names).union(*map(_names_in, inner))
 
 
 def _filled(cell) -> bool:

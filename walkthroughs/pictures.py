@@ -1,11 +1,12 @@
-"""The figures of the walkthroughs. matplotlib is imported only here, and draws to files only."""
+"""The figures of the walkthrough of GPT, and a canvas for the others. Figures are drawn to files only."""
 
 from pathlib import Path
 
 import numpy as np
 
 
-def _figure(columns: int, rows: int, width: float, height: float):
+def canvas(columns: int, rows: int, width: float, height: float):
+    """A figure of width x height inches, and its axes (rows, columns)."""
     from matplotlib.figure import Figure  # needs no display
 
     figure = Figure(figsize=(width, height), layout="constrained", dpi=130)
@@ -14,7 +15,7 @@ def _figure(columns: int, rows: int, width: float, height: float):
 
 def loss_curve(path: Path, losses: list[float], levels: dict[str, float]) -> None:
     """Training loss (nats) in bits per character, each step and a running mean, with named levels (bits) across."""
-    figure, [[axes]] = _figure(1, 1, 7.5, 4.2)
+    figure, [[axes]] = canvas(1, 1, 7.5, 4.2)
     _draw_losses(axes, losses, levels)
     figure.savefig(path)
 
@@ -22,7 +23,7 @@ def loss_curve(path: Path, losses: list[float], levels: dict[str, float]) -> Non
 def attention(path: Path, maps: np.ndarray, text: str) -> None:
     """One picture for each head of each layer: maps (L, nh, T, T), row t is where position t looks."""
     L, nh = maps.shape[:2]
-    figure, axes = _figure(nh, L, 2.9 * nh, 3.1 * L)
+    figure, axes = canvas(nh, L, 2.9 * nh, 3.1 * L)
     for layer in range(L):
         for head in range(nh):
             _draw_head(axes[layer][head], maps, layer, head, text)
@@ -31,7 +32,7 @@ def attention(path: Path, maps: np.ndarray, text: str) -> None:
 
 def summary(path: Path, losses: list[float], levels: dict[str, float], maps: np.ndarray, text: str, heads: list[tuple[int, int]]) -> None:
     """The loss curve beside a few heads, (layer, head) each, in one picture."""
-    figure, [axes] = _figure(1 + len(heads), 1, 4.9 * (1 + len(heads)), 4.6)
+    figure, [axes] = canvas(1 + len(heads), 1, 4.9 * (1 + len(heads)), 4.6)
     _draw_losses(axes[0], losses, levels)
     for a, (layer, head) in zip(axes[1:], heads):
         _draw_head(a, maps, layer, head, text, size=7)

@@ -38,7 +38,9 @@ class Config:
     layers: int = 12
     heads: int = 12
     width: int = 768
+    hidden: int | None = None  # F, of the MLP; None: 4 C
     dropout: float = 0.0  # on embeddings, attention and MLP outputs; off where no rng is passed
+    eps: float = 1e-5  # of the layer norms
     dtype: type = np.float32
 
     def __post_init__(self):
@@ -69,6 +71,48 @@ class Config:
     @staticmethod
     def gpt2_xl() -> "Config":
         return Config(layers=48, heads=25, width=1600)
+
+    @staticmethod
+    def from_published(published: dict) -> "Config":
+        """From the content of a published config.json. ValueError where it says something that this model does not do."""
+        for key, known in SUPPORTED.items():
+            if published.get(key, None if key == "model_type" else known[0]) not in known:
+                raise ValueError(
+                    f"Config.from_published: {key} is {published.get(key)!r}, expected {' or '.join(map(repr, known))}: this is GPT-2 as published"
+                )
+        found = {key: published[key] for key in SIZES if published.get(key) is not None}
+        for key, value in found.items():
+            kinds, least = ((int, float), 0) if key in ("layer_norm_epsilon", "resid_pdrop") else ((int,), 1)
+            if type(value) not in kinds or value < least:
+                raise ValueError(
+                    f"Config.from_published: {key} is {value!r}, expected a number of at least {least}; use the file as published"
+                )
+        return Config(**{"dropout": 0.1} | {SIZES[key]: value for key, value in found.items()})
+
+    def to_published(self) -> dict:
+        """The inverse: the content of config.json."""
+        known = {key: values[0] for key, values in SUPPORTED.items()} | {key: getattr(self, ours) for key, ours in SIZES.items()}
+        return {"architectures": ["GPT2LMHeadModel"], "embd_pdrop": self.dropout, "attn_pdrop": 0.0, **known}
+
+
+SIZES = {  # of config.json, and here
+    "vocab_size": "vocabulary",
+    "n_positions": "context",
+    "n_layer": "layers",
+    "n_head": "heads",
+    "n_embd": "width",
+    "n_inner": "hidden",
+    "resid_pdrop": "dropout",
+    "layer_norm_epsilon": "eps",
+}
+SUPPORTED = {  # the values that this model can follow; the first is the default
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+    "tie_word_embeddings": (True,),
+}
 
 
 def linear(n_in, n_out, config, rng, std=0.02):
@@ -114,9 +158,9 @@ class MLP(Module):
     """Equation 4."""
 
     def __init__(self, config, rng):
-        C = config.width
-        self.c_fc = linear(C, 4 * C, config, rng)
-        self.c_proj = linear(4 * C, C, config, rng, std=0.02 / math.sqrt(2 * config.layers))
+        C, F = config.width, config.hidden or 4 * config.width
+        self.c_fc = linear(C, F, config, rng)
+        self.c_proj = linear(F, C, config, rng, std=0.02 / math.sqrt(2 * config.layers))
 
     def __call__(self, x):
         return self.c_proj(F.gelu_tanh(self.c_fc(x)))
@@ -127,9 +171,9 @@ class Block(Module):
 
     def __init__(self, config, rng):
         self.dropout = config.dropout
-        self.ln_1 = LayerNorm(config.width, dtype=config.dtype)
+        self.ln_1 = LayerNorm(config.width, eps=config.eps, dtype=config.dtype)
         self.attn = Attention(config, rng)
-        self.ln_2 = LayerNorm(config.width, dtype=config.dtype)
+        self.ln_2 = LayerNorm(config.width, eps=config.eps, dtype=config.dtype)
         self.mlp = MLP(config, rng)
 
     def __call__(self, x, cache=None, rng=None):
@@ -145,7 +189,7 @@ class GPT(Module):
         self.wte = embedding(config.vocabulary, config, rng)
         self.wpe = embedding(config.context, config, rng)
         self.h = [Block(config, rng) for _ in range(config.layers)]
-        self.ln_f = LayerNorm(config.width, dtype=config.dtype)
+        self.ln_f = LayerNorm(config.width, eps=config.eps, dtype=config.dtype)
 
     def __call__(self, ids, cache=None, rng=None):
         """With a cache (see `empty_cache`), ids continue the sequence that it holds; returns (logits, cache)."""
@@ -211,11 +255,15 @@ def published(state):
     The published linear maps ("Conv1D") are stored (in, out), the buffers `attn.bias` are causal
     masks, and the tied head may stand a second time as `lm_head.weight`.
     """
-    renamed = {}
-    for name, array in state.items():
-        name = name.removeprefix("transformer.")
-        if name == "lm_head.weight" or name.endswith((".attn.bias", ".attn.masked_bias")):
-            continue
-        transposed = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
-        renamed[name] = array.T if transposed else array
-    return renamed
+    names = {name: name.removeprefix("transformer.") for name in state if name != "lm_head.weight"}
+    buffers = (".attn.bias", ".attn.masked_bias")
+    return {ours: transposed(ours, state[name]) for name, ours in names.items() if not ours.endswith(buffers)}
+
+
+def to_published(state):
+    """The inverse: this model's arrays under the published names and shapes."""
+    return {f"transformer.{name}": transposed(name, array) for name, array in state.items()}
+
+
+def transposed(name, array):
+    return array.T if name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")) else array

@@ -231,6 +231,18 @@ def test_inputs_of_different_widths_are_the_twins(name):
             np.testing.assert_array_equal(mine, twin, strict=True)
 
 
+@pytest.mark.parametrize("name", ["linear", "layer_norm", "softmax", "gelu_tanh", "silu"])
+def test_half_floats_are_the_twins(name):
+    kernel = getattr(kernels, name)
+    s = sample(kernel, kernel.cases[0])
+    inputs = [x.astype(np.float16) for x in s.inputs]
+    with tn.reference():
+        expected = vjp(s, inputs)
+    found = vjp(s, inputs, expected[1])
+    for mine, twin in zip([y.value for y in found[0]] + found[2], [y.value for y in expected[0]] + expected[2]):
+        np.testing.assert_array_equal(getattr(mine, "value", mine), getattr(twin, "value", twin), strict=True)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @given(n=st.integers(1, 4), C=st.integers(1, 6), seed=st.integers(0, 99))

@@ -124,6 +124,30 @@ def test_slopes_against_mpmath(name):
     np.testing.assert_allclose(slope(f, x), expected, rtol=tolerance, atol=1e-300)
 
 
+def mean_of_normal_densities(v, nc, t, k):
+    """The integral of s^k density(t s / sqrt(v) - nc) over the chi distribution of s."""
+    v, nc, t = map(mpmath.mpf, (v, nc, t))
+    peak = max(mpmath.mpf(0), nc * t / mpmath.sqrt(v) / (1 + t * t / v))  # of both exponentials together, of width below 1
+
+    def density(s):
+        chi = (v + k - 1) * mpmath.log(s) - s * s / 2 - (v / 2 - 1) * mpmath.log(2) - mpmath.loggamma(v / 2)
+        return mpmath.exp(chi - (t * s / mpmath.sqrt(v) - nc) ** 2 / 2) / mpmath.sqrt(2 * mpmath.pi)
+
+    places = sorted({mpmath.mpf(0), *(max(mpmath.mpf(0), peak + d) for d in (-20, -8, -4, -2, -1, -0.5, 0, 0.5, 1, 2, 4, 8, 20))})
+    unit = density(peak + 0.5)  # quad stops at an absolute error
+    return unit * mpmath.quad(lambda s: density(s) / unit, places)
+
+
+@pytest.mark.parametrize("nc", [0.5, 12.92, 12.93, 348.0])
+@pytest.mark.parametrize("t", [-0.8, 5.0, 400.0])
+def test_noncentral_t_far_from_its_middle(nc, t):
+    """Across |z| = 12, where the formula changes (at t = 5 between 12.92 and 12.93), and to where D_-a overflows."""
+    found = gradients(sp.nctdtr(4.0, n := Tensor(np.array(nc)), x := Tensor(np.array(t))), [n, x])
+    with mpmath.workdps(30):
+        expected = [-mean_of_normal_densities(4, nc, t, 0), mean_of_normal_densities(4, nc, t, 1) / 2]
+    np.testing.assert_allclose(found, [float(e) for e in expected], rtol=1e-11, atol=1e-300)
+
+
 def test_second_slopes_at_the_seams():
     assert slope(sp.exprel, 0.0, 2) == pytest.approx(1 / 3)
     assert slope(sp.exprel, 0.0, 4) == pytest.approx(1 / 5)

@@ -28,8 +28,11 @@ LEFT_OUT = {  # what takes arguments that its rule, or nobody, gives a meaning t
     "as_strided": "it reads whatever memory the strides point to",
     **dict.fromkeys(["svd", "svd_factors", "qr", "qr_factors"], "a full basis of a matrix that is not square is any one: no derivative"),
     **dict.fromkeys(
-        "convolution transposed_convolution cross_entropy max_pool average_pool full_convolution inner_correlation".split(),
+        "convolution transposed_convolution cross_entropy max_pool average_pool full_convolution inner_correlation fold unfold".split(),
         "its callers check that the arguments fit each other",
+    ),
+    **dict.fromkeys(
+        ["pro_ang1_cv", "obl_ang1_cv", "pro_rad1_cv", "obl_rad1_cv"], "cv is the characteristic value of m, n and c, else no slope"
     ),
 }
 AXES = [0, -1, 1, None, (0, -1), (0,), ()]

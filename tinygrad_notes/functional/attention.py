@@ -62,6 +62,7 @@ def scaled_dot_product_attention(
     mask: bool, True where a query may attend; bias: added to the scores, with a gradient; both
     broadcast to (..., nh, Tq, Tk). documents: integers (..., T), where Tq = Tk = T: a query sees only keys of
     the same number. scale: in place of 1 / sqrt(hd). A query that may attend to no key gets zeros.
+    What is hidden by mask, causal, window or documents may hold anything, also NaN; a bias of -inf hides only what is finite.
 
     Computed block by block (see fused/attention.py), so that memory grows with T and not with its
     square; block: the numbers of queries and of keys in a block, chosen by length unless given.

@@ -5,11 +5,13 @@ Along one axis it is the convolution of an image one pixel high. See fused/convo
 
 from tinygrad_notes.fused.convolution import Geometry, convolution, transposed_convolution
 
+import numpy as np
+
 
 def each_axis(name, label, value, axes, least):
     """A number, or one for each space axis, as a tuple."""
-    values = (value,) * axes if isinstance(value, int) else tuple(value)
-    if len(values) != axes or min(values) < least:
+    values = (value,) * axes if np.ndim(value) == 0 else tuple(value)
+    if len(values) != axes or not all(isinstance(v, (int, np.integer)) and v >= least for v in values):
         raise ValueError(f"{name}: {label}={value!r}, expected an integer of at least {least}, or {axes} of them")
     return values
 

@@ -152,6 +152,8 @@ def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=
     the target and the right one the rest (Szegedy et al., 2015). "mean" divides by the summed
     weights of the targets that count; it raises where there is none.
     """
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected a number from 0 up to, but not including, 1")
     targets = check_targets("cross_entropy", x, targets, weight, ignore_index)
     C = x.shape[-1]
     t, counted, weights = weigh(x, targets, weight, ignore_index)

@@ -18,14 +18,19 @@ import numpy as np
 def forward(x, *, targets, weights, counted=None, smooth=None, divisor=None):
     """x (..., C), targets (n,) int, weights (n,), counted (n,), smooth (C,) -> losses (n,) or their mean, (max x, l), each (n, 1)"""
     x = as_rows(x)
-    largest = max_of_rows(x)
+    largest = np.maximum(max_of_rows(x), np.finfo(x.dtype).min)  # finite, also where all is masked
     z = x - largest
-    l = sum_of_rows(np.exp(z))
+    l = np.maximum(sum_of_rows(np.exp(z)), 1)  # at least e^0, or 0 where all is masked
     log_l = np.log(l)[:, 0]  # log l + max x would round away the digits of a small loss
-    losses = weights * (log_l - z[np.arange(len(x)), targets])
+    losses = weighed(weights, log_l - z[np.arange(len(x)), targets])
     if smooth is not None:
-        losses += counted * (log_l * smooth.sum() - z @ smooth)
+        losses += weighed(counted, log_l * smooth.sum() - z @ smooth)
     return losses if divisor is None else np.asarray(losses.sum() / divisor, x.dtype), (largest, l)
+
+
+def weighed(weights, losses):
+    """weights * losses, 0 where the weight is: a row that does not count may hold anything."""
+    return np.multiply(weights, losses, out=np.zeros_like(losses), where=weights != 0)
 
 
 def backward(dlosses, saved, x, *, needs, targets, weights, counted=None, smooth=None, divisor=None):
@@ -35,22 +40,31 @@ def backward(dlosses, saved, x, *, needs, targets, weights, counted=None, smooth
         dlosses = dlosses / divisor
     np.exp(dx, out=dx)
     right = dlosses * weights
+    silent = right == 0
     if smooth is None:
         dx *= right[:, None] / l
     else:
         spread = dlosses * counted
+        silent &= spread == 0
         dx *= (right + spread * smooth.sum())[:, None] / l
         dx -= np.multiply.outer(spread, smooth)
-    dx[np.arange(len(dx)), targets] -= right
+    rows = np.arange(len(dx))
+    dx[rows, targets] -= right * (as_rows(x)[rows, targets] > -np.inf)
+    if smooth is not None:
+        dx[np.isneginf(as_rows(x))] = 0  # what is masked has no gradient
+    if silent.any():
+        dx[silent] = 0
     return (dx.reshape(x.shape),)
 
 
 def reference(x, *, targets, weights, counted=None, smooth=None, divisor=None):
     """-weights * log_softmax(x)[target] - counted * (log_softmax(x) @ smooth), row by row; or the sum of these / divisor"""
-    log_p = log_softmax.reference(x.reshape(len(targets), x.shape[-1]))
-    losses = -weights * log_p[np.arange(len(targets)), targets]
+    x = x.reshape(len(targets), x.shape[-1])
+    heard = weights != 0 if counted is None else (weights != 0) | (counted != 0)
+    log_p = log_softmax.reference(np.where(heard[:, None], x, 0))  # a row that does not count may hold anything
+    losses = np.where(weights != 0, -weights * log_p[np.arange(len(targets)), targets], 0)
     if smooth is not None:
-        losses = losses - counted * (log_p @ smooth)
+        losses = losses - np.where(counted != 0, counted * (log_p @ smooth), 0)
     return losses if divisor is None else losses.sum() / divisor
 
 

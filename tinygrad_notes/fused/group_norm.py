@@ -82,7 +82,7 @@ def reference(x, weight, bias, *, groups, eps, silu):
     column = (-1, *(1 for _ in x.shape[2:]))
     a = a if weight is None else a * weight.reshape(column)
     a = a if bias is None else a + bias.reshape(column)
-    return a / (1 + np.exp(-a)) if silu else a
+    return a * np.exp(-np.logaddexp(0, -a)) if silu else a
 
 
 group_norm = fused(

@@ -100,14 +100,27 @@ more(
 # --- noncentral t: with s^2 of a chi square distribution of v degrees of freedom, P(t) is the mean of ndtr(t s / sqrt(v) - nc) ---
 
 
+FAR = 12.0  # from here on D_-a is computed without its power of e, which overflows at 53 and float32 at 19
+
+
+def cylinder(a, z):
+    """Weber's D_-a(z) as a pair (m, p), so that D_-a(z) = m exp(p z^2) (DLMF 12.7.12-14 and Kummer's transformation)."""
+    near, half = np.abs(z) < FAR, 0.5 * a
+    right, left = np.where(z >= FAR, z, FAR), np.where(z <= -FAR, -z, FAR)
+    above = sp.hyperu(half, 0.5, 0.5 * right * right)
+    even = sp.hyp1f1(0.5 - half, 0.5, -0.5 * left * left) * np.exp(-sp.gammaln(half + 0.5))
+    odd = sp.hyp1f1(1 - half, 1.5, -0.5 * left * left) * left * np.exp(-sp.gammaln(half))
+    apart = np.exp(-half * math.log(2)) * np.where(z > 0, above, math.sqrt(math.pi) * (even + math.sqrt(2) * odd))
+    together = sp.pbdv(-a, np.where(near, z, 0).astype(np.float64))[0].astype(z.dtype)  # SciPy's in float32 is nan from 4 on
+    return np.where(near, together, apart), np.where(near, 0, -0.25 * np.sign(z))
+
+
 def mean_of_powers(v, nc, t, k):
     """The mean of s^k density(t s / sqrt(v) - nc): the integral of a parabolic cylinder function (DLMF 12.5.1)."""
-    z = -nc * t / np.sqrt(v + t * t)
+    m, p = cylinder(v + k, -nc * t / np.sqrt(v + t * t))
     scale = sp.gammaln(v + k) - sp.gammaln(0.5 * v) + (1 - 0.5 * v) * math.log(2)
-    logarithm = scale - 0.5 * nc * nc + 0.25 * z * z - 0.5 * (v + k) * np.log1p(t * t / v)
-    # sp.pbdv grows as e^(z^2 / 4) to the left, where it may overflow while the product is zero to all digits.
-    lost = logarithm + 0.25 * z * z < -1000
-    return np.where(lost, 0, np.exp(logarithm) / SQRT_2PI * sp.pbdv(-v - k, np.where(lost, 0, z))[0])
+    logarithm = scale - 0.5 * nc * nc * (v + (0.5 - 2 * p) * t * t) / (v + t * t) - 0.5 * (v + k) * np.log1p(t * t / v)
+    return np.exp(logarithm) / SQRT_2PI * m
 
 
 def nctdtr_by_nc(v, nc, t):

@@ -122,7 +122,7 @@ def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
         columns, y = columns * w[:, None], y * (w[:, None] if y.ndim == 2 else w)
     lengths = np.sqrt(np.sum(columns * columns, axis=0))
     if rcond is None:
-        rcond = len(x) * float(np.finfo(x.dtype).eps)
+        rcond = len(x) * np.finfo(x.dtype).eps
     scaled = columns / lengths
     coefficients, residuals, rank, s = np.linalg.lstsq(scaled, y, rcond)
     coefficients = coefficients / (lengths[:, None] if y.ndim == 2 else lengths)
@@ -153,7 +153,12 @@ compose(
     np.polyfit,
     polyfit,
     cases=[((5,), (5,), 2), ((4,), (4, 2), 1), ((5,), (5,), 1, {"w": np.array([1.0, 2.0, 1.0, 0.5, 1.0])}), (np.arange(4), (4,), 2)]
-    + [((5,), (5,), 1, {"cov": True}), ((5,), (5, 2), 1, {"cov": True}), ((5,), (5,), 1, {"cov": "unscaled"})],
+    + [
+        ((5,), (5,), 1, {"cov": True}),
+        ((5,), (5, 2), 1, {"cov": True}),
+        ((5,), (5,), 1, {"cov": "unscaled"}),
+        ((5,), (5,), 1, {"full": True}),
+    ],
 )
 compose(np.vander, vander, cases=[((3,),), ((3,), 2), ((3,), {"N": 4, "increasing": True}), ((3,), 1)])
 

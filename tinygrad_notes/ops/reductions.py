@@ -42,10 +42,9 @@ def count(shape, axis, where, dtype, less=0, least=0):
 def begin_with_tensors(function, join, neutral):
     """Let function(..., initial=t) begin with a Tensor t: joined to what `function` gives, which begins with `neutral`."""
     made = table[function]
-    place = made.names.index("initial")
 
     def call(*args, **kwargs):
-        start: Any = args[place] if len(args) > place else kwargs.get("initial")
+        start: Any = kwargs.get("initial") if len(args) < 5 else dict(zip(made.names, args)).get("initial")
         if not isinstance(start, Variable):
             return made(*args, **kwargs)
         initial: Any = start

@@ -11,10 +11,11 @@ before anything is allocated for it. Files of other libraries load too, without 
 import hashlib
 import json
 import math
+import mmap
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -164,6 +165,27 @@ def _sync_folder(folder: str) -> None:
 def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All arrays and the metadata of a file, checked before and after."""
     file = os.fspath(path)
+    content, specs, metadata, _ = _checked(file, lambda stream, size: stream.read(size))
+    library = _library()
+    try:
+        entries = library.deserialize(content)
+    except library.SafetensorError as error:
+        raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
+    return {name: _array(specs[name], entry["data"]) for name, entry in entries}, metadata
+
+
+def map_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Like `load_arrays`, but as views of the file, which cannot be written: a byte comes into memory when it is used.
+
+    bfloat16, which NumPy cannot view, is widened into memory of its own. The file must stay as it is while its views are used.
+    """
+    content, specs, _, begin = _checked(os.fspath(path), lambda stream, size: mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ))
+    views = {name: np.ndarray(spec.shape, DTYPES[spec.dtype], content, begin + spec.start) for name, spec in specs.items()}
+    return {name: _widened(view) if specs[name].dtype == "BF16" else view for name, view in views.items()}
+
+
+def _checked(file: str, take: Callable[[Any, int], Any]) -> tuple[Any, dict[str, Spec], dict[str, str], int]:
+    """(content, specs, metadata, where the data begin) of a file whose header, length and checksum are right; content = take(stream, size)."""
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise CheckpointError(f"{file}: not a regular file")
@@ -171,7 +193,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]
             size = os.fstat(stream.fileno()).st_size
             specs, metadata, begin = _read_header(stream, size)
             stream.seek(0)
-            content = stream.read(size)
+            content = take(stream, size)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -189,19 +211,21 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]
             raise CheckpointError(
                 f"{file}: is damaged, or of another version: its sha256 is {found[:12]}..., expected {metadata.get(CHECKSUM, 'none')[:12]}...; load an older checkpoint"
             )
-    library = _library()
-    try:
-        entries = library.deserialize(content)
-    except library.SafetensorError as error:
-        raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
-    return {name: _array(specs[name], entry["data"]) for name, entry in entries}, metadata
+    return content, specs, metadata, begin
 
 
 def _array(spec: Spec, data: bytearray) -> np.ndarray:
     array = np.frombuffer(data, DTYPES[spec.dtype]).reshape(spec.shape)
     if spec.dtype == "BF16":
-        return (array.astype(np.uint32) << 16).view(np.float32)  # bfloat16 is the upper half of a float32
+        return _widened(array)
     return array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable)
+
+
+def _widened(bits: np.ndarray) -> np.ndarray:
+    """bfloat16, given by its bits, as float32, whose upper half it is."""
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 def _read_header(stream: Any, size: int) -> tuple[dict[str, Spec], dict[str, str], int]:

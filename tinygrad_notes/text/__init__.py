@@ -2,6 +2,8 @@
 
 from tinygrad_notes.text.bpe import ByteBPE, byte_characters, split_pattern
 from tinygrad_notes.text.characters import CharTokenizer
+from tinygrad_notes.text.clip import ClipBPE
 from tinygrad_notes.text.ngrams import WittenBell, bits_per_character
+from tinygrad_notes.text.wordpiece import WordPiece
 
-__all__ = ["ByteBPE", "CharTokenizer", "WittenBell", "bits_per_character", "byte_characters", "split_pattern"]
+__all__ = ["ByteBPE", "CharTokenizer", "ClipBPE", "WittenBell", "WordPiece", "bits_per_character", "byte_characters", "split_pattern"]

@@ -92,8 +92,8 @@ def join(ids: list[int], pair: Pair, new: int) -> list[int]:
     return joined
 
 
-def learn(words: list[list[int]], counts: list[int], merges: int, minimum_count: int) -> Iterator[Pair]:
-    """Yield the most frequent adjacent pair, join it into the next free id, 256 for the first, and repeat.
+def learn(words: list[list[int]], counts: list[int], merges: int, minimum_count: int, first: int = 256) -> Iterator[Pair]:
+    """Yield the most frequent adjacent pair, join it into the next free id, `first` to begin with, and repeat.
 
     words: ids, changed in place; counts: how often each word occurs. Of equally frequent pairs the
     one with the smaller ids comes first. Only the words that hold the pair are touched: `holders`
@@ -109,8 +109,8 @@ def learn(words: list[list[int]], counts: list[int], merges: int, minimum_count:
             holders[pair].add(w)
     heap = [(-count, pair) for pair, count in pair_counts.items()]
     heapq.heapify(heap)
-    new = 256
-    while heap and new < 256 + merges:
+    new = first
+    while heap and new < first + merges:
         count, pair = heapq.heappop(heap)
         if -count != pair_counts[pair]:
             heapq.heappush(heap, (-pair_counts[pair], pair))
@@ -225,7 +225,7 @@ class ByteBPE:
         """The text of ids (T,). Bytes that are no UTF-8, as when a character is cut in two, become U+FFFD, or raise with errors="strict"."""
         return b"".join(self.tokens[i] for i in check_ids(ids, self.vocabulary_size).tolist()).decode("utf-8", errors)
 
-    # --- GPT-2's files: vocab.json names each token's id, merges.txt lists the pairs in order ---
+    # --- GPT-2's files: vocab.json names each token's id, merges.txt lists the pairs in order; or tokenizer.json, both in one ---
 
     def _name(self, i: int) -> str:
         names = byte_characters()
@@ -243,30 +243,86 @@ class ByteBPE:
         Path(merges).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
     @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "ByteBPE":
+        """The tokeniser of a published GPT-2: of its tokenizer.json, or of its vocab.json and merges.txt."""
+        place = Path(folder)
+        if (place / "tokenizer.json").exists():
+            return cls.from_json(place / "tokenizer.json")
+        if not ((place / "vocab.json").exists() and (place / "merges.txt").exists()):
+            raise FileNotFoundError(
+                f"ByteBPE: {place} has no tokenizer.json, nor both vocab.json and merges.txt; expected a tokeniser's folder"
+            )
+        return cls.from_files(place / "vocab.json", place / "merges.txt")
+
+    @classmethod
     def from_files(cls, vocabulary: str | Path, merges: str | Path) -> "ByteBPE":
         """Read vocab.json and merges.txt in GPT-2's format. A token that is no byte and no result of a merge is special."""
+        ids = read_json(vocabulary, "GPT-2's vocab.json, also named encoder.json")
+        lines = Path(merges).read_text("utf-8").split("\n")
+        pairs = [(f"line {n}", line) for n, line in enumerate(lines, 1) if line and not (n == 1 and line.startswith("#version"))]
+        return cls(*tables(ids, pairs, vocabulary, merges))
+
+    @classmethod
+    def from_json(cls, file: str | Path) -> "ByteBPE":
+        """Read tokenizer.json, in which the `tokenizers` library keeps all of a tokeniser. Its added tokens are special here."""
+        found = read_json(file, "the tokenizer.json of GPT-2")
         try:
-            ids = json.loads(Path(vocabulary).read_text("utf-8"))
-        except ValueError as error:
+            differs = differences(found)
+            special = {token["content"]: token["id"] for token in found.get("added_tokens") or []}
+            ids = found["model"]["vocab"] | special
+            merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in found["model"]["merges"]]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"ByteBPE: {file} is not laid out as a tokenizer.json ({error}); use the file as published") from None
+        if differs:
+            raise ValueError(f"ByteBPE: {file} is no tokeniser like GPT-2's: {'; '.join(differs)}; use the library that wrote it")
+        return cls(*tables(ids, [(f"merge {n}", pair) for n, pair in enumerate(merges, 1)], file, file, special))
+
+
+def differences(found: dict) -> list[str]:
+    """What a tokenizer.json asks for that would give other ids than byte-level BPE as in GPT-2."""
+    model, added = found["model"], found.get("added_tokens") or []
+    cut, after = found.get("pre_tokenizer") or {}, found.get("post_processor") or {}
+    rules = {
+        f"its model is {model.get('type')!r}": model.get("type", "BPE") != "BPE",
+        f"it cuts text by {cut.get('type')!r}": cut.get("type") != "ByteLevel" or not cut.get("use_regex", True),
+        "it puts a space before the text": cut.get("add_prefix_space", True),
+        "it normalises text": found.get("normalizer") is not None,
+        "it adds tokens to the text": after.get("type", "ByteLevel") != "ByteLevel" and after.get("special_tokens") != {},
+        "it marks the middle or end of words": model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"),
+        "it merges otherwise": model.get("dropout") or model.get("byte_fallback") or model.get("ignore_merges"),
+        "an added token takes the space beside it": any(t.get(k) for t in added for k in ("lstrip", "rstrip", "single_word")),
+    }
+    return [what for what, holds in rules.items() if holds]
+
+
+def read_json(file: str | Path, what: str):
+    try:
+        return json.loads(Path(file).read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"ByteBPE: {file} is not JSON ({error}); expected {what}") from None
+
+
+def tables(
+    ids: dict[str, int], pairs: list[tuple[str, str]], vocabulary: str | Path, merges: str | Path, special: dict[str, int] | None = None
+):
+    """(tokens, merges, special) of ByteBPE, from {name: id} and the pairs of names ("line 7", "Ġ t") that merge, in order.
+
+    special: None for those names that are neither a byte nor the result of a merge.
+    """
+    if not isinstance(ids, dict) or not all(type(i) is int for i in ids.values()) or sorted(ids.values()) != list(range(len(ids))):
+        raise ValueError(f"ByteBPE: {vocabulary} does not map tokens to the ids 0, 1, 2, ...; expected a tokeniser's file as published")
+    bytes_of = {character: b for b, character in byte_characters().items()}
+    joined: dict[Pair, int] = {}
+    for where, line in pairs:
+        parts = line.split(" ")
+        if len(parts) != 2 or not {*parts, "".join(parts)} <= ids.keys() or not bytes_of.keys() >= set("".join(parts)):
             raise ValueError(
-                f"from_files: {vocabulary} is not JSON ({error}); expected GPT-2's vocab.json, also named encoder.json"
-            ) from None
-        if not isinstance(ids, dict) or not all(type(i) is int for i in ids.values()) or sorted(ids.values()) != list(range(len(ids))):
-            raise ValueError(
-                f"from_files: {vocabulary} does not map tokens to the ids 0, 1, 2, ...; expected GPT-2's vocab.json, also named encoder.json"
+                f"ByteBPE: {where} of {merges} is {line[:40]!r}, expected two byte-level tokens of {vocabulary} whose join is one too; use the files of one tokeniser"
             )
-        bytes_of = {character: b for b, character in byte_characters().items()}
-        pairs: dict[Pair, int] = {}
-        for number, line in enumerate(Path(merges).read_text("utf-8").split("\n"), 1):
-            if not line or (number == 1 and line.startswith("#version")):
-                continue
-            parts = line.split(" ")
-            if len(parts) != 2 or not {*parts, "".join(parts)} <= ids.keys() or not bytes_of.keys() >= set("".join(parts)):
-                raise ValueError(
-                    f"from_files: line {number} of {merges} is {line[:40]!r}, expected two byte-level tokens of {vocabulary} whose join is one too; use the two files of one tokeniser"
-                )
-            pairs[ids[parts[0]], ids[parts[1]]] = ids["".join(parts)]
-        results = set(pairs.values())
+        joined[ids[parts[0]], ids[parts[1]]] = ids["".join(parts)]
+    if special is None:
+        results = set(joined.values())
         special = {name: i for name, i in ids.items() if i not in results and name not in bytes_of}
-        tokens = [name.encode() if name in special else bytes(bytes_of[c] for c in name) for name in sorted(ids, key=ids.__getitem__)]
-        return cls(tokens, pairs, special)
+    plain = lambda name: name not in special and bytes_of.keys() >= set(name)
+    names = sorted(ids, key=ids.__getitem__)
+    return [bytes(bytes_of[c] for c in name) if plain(name) else name.encode() for name in names], joined, special

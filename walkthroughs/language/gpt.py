@@ -14,7 +14,6 @@ from it to see what that thing was for.
 """
 
 # %% Settings
-import argparse
 import math
 import platform
 import sys
@@ -29,26 +28,20 @@ from tinygrad_notes import functional as F
 from tinygrad_notes.text import CharTokenizer, bits_per_character
 from tinygrad_notes.tree import uninterrupted
 from walkthroughs import pictures
+from walkthroughs.options import options_of, parser_for
 
 import numpy as np
 from tqdm import tqdm
 
-parser = argparse.ArgumentParser(prog="python -m walkthroughs language/gpt", description=__doc__.splitlines()[0])
+parser = parser_for("language/gpt", __doc__)
 parser.add_argument("--text", type=Path, metavar="FILE", help="train on this text instead of the manual (UTF-8)")
 parser.add_argument("--steps", type=int, default=2200, help="training steps (default: %(default)s)")
 parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where results go (default: %(default)s)")
 parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-parser.add_argument("--quick", action="store_true", help="60 steps: the mechanics, not the result")
-parser.add_argument("--no-plots", action="store_true")
-options = parser.parse_args()
+parser.set_defaults(out=Path("out/demo"))
+options = options_of(parser)
 if options.steps < 1 or not options.rate > 0:
     parser.error(f"--steps is {options.steps} and --rate is {options.rate}; expected at least one step and a rate above 0")
-try:
-    options.out.mkdir(parents=True, exist_ok=True)
-except OSError as error:
-    sys.exit(f"error: --out {options.out} cannot be a folder: {error}; name another one")
 STEPS = 60 if options.quick else options.steps
 BATCH, CONTEXT = 12, 64  # nanoGPT's configuration for a CPU
 began = time.perf_counter()

@@ -4,6 +4,7 @@ import math
 
 import tinygrad_notes as tn
 from models.language import gpt
+from tests.models.whole_loss import check_whole_loss
 from tinygrad_notes import check, optim
 from tinygrad_notes import functional as F
 
@@ -19,20 +20,7 @@ def tiny(dtype=np.float64, seed=0, **changes):
 
 def test_the_gradient_of_the_whole_loss():
     model = tiny()
-    params = tn.parameters(model)
-
-    def loss(flat):  # all parameters in one vector: check_grads takes random directions through all of them
-        start = 0
-        for name, t in params.items():
-            *parents, attribute = name.split(".")
-            owner = model
-            for part in parents:
-                owner = owner[int(part)] if part.isdigit() else getattr(owner, part)
-            setattr(owner, attribute, flat[start : start + t.size].reshape(t.shape))
-            start += t.size
-        return gpt.loss(model, IDS[:, :-1], IDS[:, 1:])
-
-    check.check_grads(loss, np.concatenate([t.value.ravel() for t in params.values()]), order=1)
+    check_whole_loss(model, lambda: gpt.loss(model, IDS[:, :-1], IDS[:, 1:]))
 
 
 def test_overfits_one_batch():

@@ -1,0 +1,381 @@
+"""Published folders: what they hold is loaded exactly, and whatever does not fit is refused in one line."""
+
+import hashlib
+import json
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import tinygrad_notes as tn
+from models.language import gpt
+from tests.golden.pretrained_settings import FOLDERS, IDS, TEXTS, folder_of, weights_of
+from tinygrad_notes import nn, saving
+from tinygrad_notes.saving import CheckpointError
+from tinygrad_notes.text import ByteBPE
+
+import numpy as np
+import pytest
+
+pytest.importorskip("safetensors", reason="saving needs safetensors: pip install tinygrad_notes[weights]")
+GOLDEN = json.loads((folder_of("results.json")).read_text("utf-8"))
+X = np.array(IDS)
+
+
+def tiny(dtype=np.float32, **changes):
+    return gpt.GPT(gpt.Config.tiny(dtype=dtype, **changes), np.random.default_rng(0))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the golden GPT-2's folder, to be spoilt."""
+    return Path(shutil.copytree(folder_of("gpt2"), tmp_path / "folder"))
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    return Path(shutil.copytree(folder_of("gpt2_sharded_bfloat16"), tmp_path / "sharded"))
+
+
+def change_json(file, **changes):
+    content = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
+
+
+def change_arrays(folder, change):
+    """Write the folder's arrays anew, after change(arrays) in place."""
+    arrays = saving.load_arrays(folder / "model.safetensors")
+    change(arrays)
+    saving.save_arrays(folder / "model.safetensors", arrays, {"format": "pt"})
+
+
+def refused(folder, message, kind=CheckpointError, architecture=gpt.GPT):
+    with pytest.raises(kind, match=message) as caught:
+        saving.from_pretrained(folder, architecture)
+    assert "\n" not in str(caught.value)
+    assert str(folder.name) in str(caught.value)
+
+
+# --- equal to the published ones ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "tolerance", "slope"), [(np.float64, 1e-9, 1e-9), (np.float32, 1e-5, 1e-4)])
+@pytest.mark.parametrize("name", FOLDERS)
+def test_golden(name, dtype, tolerance, slope):
+    golden = GOLDEN[name]
+    model = saving.from_pretrained(folder_of(name), gpt.GPT, dtype=dtype)
+    logits = model(X)
+    assert logits.dtype == dtype
+    np.testing.assert_allclose(logits.value.ravel(), golden["logits"], rtol=0, atol=tolerance)
+    loss = gpt.loss(model, X[:, :-1], X[:, 1:])
+    assert abs(loss.item() - golden["loss"]) < tolerance
+    grads = gpt.to_published(tn.gradients(loss, tn.parameters(model), unused="raise"))
+    assert grads.keys() == golden["gradients"].keys()
+    for path, g in grads.items():
+        assert abs(np.sum(g * weights_of(path, g.shape)) - golden["gradients"][path]) < slope, path
+
+
+def test_the_golden_files_are_those_of_the_script():
+    script = Path(__file__).parent / "golden" / "make_pretrained.py"
+    assert GOLDEN["made with"]["script"] == hashlib.sha256(script.read_bytes()).hexdigest()
+    assert GOLDEN.keys() == {"made with", "tokenizer", *FOLDERS}
+
+
+def test_float16_and_bfloat16_become_float32_exactly():
+    for name, kind in (("gpt2_float16", "F16"), ("gpt2_sharded_bfloat16", "BF16")):
+        file = sorted(folder_of(name).glob("*.safetensors"))[0]
+        content = file.read_bytes()
+        begin = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:begin])
+        model = saving.from_pretrained(folder_of(name), gpt.GPT)
+        state = gpt.to_published(tn.state_dict(model))
+        assert {array.dtype for array in state.values()} == {np.dtype(np.float32)}
+        for path, entry in header.items():
+            if path != "__metadata__":
+                assert entry["dtype"] == kind
+                data = content[begin + entry["data_offsets"][0] : begin + entry["data_offsets"][1]]
+                ours = state[path].reshape(-1)
+                bits = ours.astype(np.float16).view(np.uint16) if kind == "F16" else (np.ascontiguousarray(ours).view(np.uint32) >> 16)
+                assert bits.astype("<u2").tobytes() == data
+                assert kind == "F16" or not np.any(ours.view(np.uint32) & 0xFFFF)
+
+
+def test_float64_stays_float64_unless_told_otherwise(tmp_path):
+    model = tiny(np.float64)
+    saving.save_pretrained(model, tmp_path)
+    again = saving.from_pretrained(tmp_path, gpt.GPT)
+    for a, b in zip(tn.state_dict(again).values(), tn.state_dict(model).values(), strict=True):
+        assert a.dtype == b.dtype == np.float64 and np.array_equal(a, b)
+    assert again.config == model.config
+    assert saving.from_pretrained(tmp_path, gpt.GPT, dtype="float32").wte.weight.dtype == np.float32
+    with pytest.raises(ValueError, match="dtype is float16, expected float32 or float64"):
+        saving.from_pretrained(tmp_path, gpt.GPT, dtype=np.float16)
+
+
+def test_one_array_in_float64_makes_the_model_float64(folder):
+    change_arrays(folder, lambda arrays: arrays.update({"transformer.ln_f.bias": np.full(12, 1 / 3)}))
+    model = saving.from_pretrained(folder, gpt.GPT)
+    assert {array.dtype for array in tn.state_dict(model).values()} == {np.dtype(np.float64)}
+    assert model.ln_f.bias.value[0] == 1 / 3
+
+
+def test_a_saved_folder_loads_again_bit_for_bit(tmp_path):
+    model = tiny(hidden=20, eps=1e-3, dropout=0.2)
+    tn.freeze(model, "h.0.*")  # constants are saved as parameters are
+    saving.save_pretrained(model, tmp_path / "new" / "folder")
+    again = saving.from_pretrained(tmp_path / "new" / "folder", gpt.GPT)
+    assert again.config == model.config
+    assert tn.count(again) == tn.count(tiny(hidden=20))
+    for name, array in tn.state_dict(model).items():
+        assert np.array_equal(tn.state_dict(again)[name], array)
+    assert saving.load_metadata(tmp_path / "new" / "folder" / "model.safetensors") == {"format": "pt"}  # transformers asks for it
+
+
+def test_a_model_without_prefix_and_with_buffers_and_a_second_head_loads(folder):
+    def older(arrays):
+        for name in list(arrays):
+            arrays[name.removeprefix("transformer.")] = arrays.pop(name)
+        arrays["h.0.attn.bias"] = np.tri(9)[None, None] > 0
+        arrays["h.1.attn.masked_bias"] = np.array(-1e4, np.float32)
+        arrays["lm_head.weight"] = arrays["wte.weight"]
+
+    before = saving.from_pretrained(folder, gpt.GPT)
+    change_arrays(folder, older)
+    assert np.array_equal(saving.from_pretrained(folder, gpt.GPT)(X).value, before(X).value)
+
+
+def test_a_class_derived_elsewhere_has_the_published_form_of_its_base():
+    class Mine(gpt.GPT):
+        pass
+
+    assert type(saving.from_pretrained(folder_of("gpt2"), Mine)) is Mine
+
+
+class Buffered(gpt.GPT):
+    """A GPT with a constant among its weights."""
+
+    def __init__(self, config, rng):
+        super().__init__(config, rng)
+        self.wpe.weight = np.zeros(self.wpe.weight.shape, config.dtype)
+
+
+def test_a_leaf_keeps_its_kind():
+    model = saving.from_pretrained(folder_of("gpt2"), Buffered)
+    assert type(model.wpe.weight) is np.ndarray
+    assert np.array_equal(model.wpe.weight, saving.from_pretrained(folder_of("gpt2"), gpt.GPT).wpe.weight.value)
+
+
+def test_loading_takes_little_more_memory_than_the_model(tmp_path):
+    model = tiny(vocabulary=4000, width=128, heads=4)
+    size = sum(array.nbytes for array in tn.state_dict(model).values())
+    saving.save_pretrained(model, tmp_path)
+    del model
+    saving.from_pretrained(tmp_path, gpt.GPT)  # what is allocated once only
+    tracemalloc.start()
+    try:
+        kept = saving.from_pretrained(tmp_path, gpt.GPT)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert tn.count(kept) * 4 == size
+    assert peak < 2.5 * size  # the model as it is made, the buffer into which its leaves move, and what is passing
+
+
+# --- refused -------------------------------------------------------------------------------------
+
+
+def test_what_is_not_there(tmp_path, folder, sharded):
+    refused(
+        tmp_path / "nowhere",
+        r"nowhere: is not there, or not a folder; expected one with config.json and model.safetensors",
+        FileNotFoundError,
+    )
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    refused(
+        folder,
+        r"has no weights, expected model.safetensors or model.safetensors.index.json; pytorch_model.bin is of another",
+        FileNotFoundError,
+    )
+    (folder / "pytorch_model.bin").unlink()
+    refused(folder, r"has no weights, expected model.safetensors or model.safetensors.index.json$", FileNotFoundError)
+    (folder / "config.json").unlink()
+    refused(folder, r"config.json: is not there", FileNotFoundError)
+    (sharded / "model-00002-of-00002.safetensors").unlink()
+    refused(sharded, r"index.json: names 'model-00002-of-00002.safetensors', which is not there")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "bert"}, "model_type is 'bert', expected 'gpt2'"),
+        ({"model_type": ...}, "model_type is None, expected 'gpt2'"),
+        ({"activation_function": "relu"}, "activation_function is 'relu', expected 'gelu_new'"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
+        ({"add_cross_attention": True}, "add_cross_attention is True"),
+        ({"n_embd": "12"}, "n_embd is '12', expected a number of at least 1"),
+        ({"n_layer": 0}, "n_layer is 0, expected a number of at least 1"),
+        ({"n_embd": 13}, "width 13 is not a multiple of heads 3"),
+        ({"layer_norm_epsilon": "small"}, "layer_norm_epsilon is 'small'"),
+        ({"model_type": ["gpt2"]}, r"model_type is \['gpt2'\]"),
+    ],
+)
+def test_a_configuration_of_another_architecture(folder, changes, message):
+    change_json(folder / "config.json", **changes)
+    refused(folder, r"config.json: does not fit GPT: .*" + message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is not JSON"), ("[1]", "is a JSON list, expected an object"), ("[" * 100_000, "nested too deeply"), ("\ud800", "is not JSON")],
+)
+def test_a_configuration_that_is_none(folder, text, message):
+    (folder / "config.json").write_text(text, errors="surrogatepass")
+    refused(folder, r"config.json: .*" + message)
+
+
+def test_what_lacks_in_the_configuration_is_gpt2s_own(folder):
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    config = gpt.Config.from_published({"model_type": "gpt2"})
+    assert config == gpt.Config(dropout=0.1)
+    change_json(folder / "config.json", n_embd=12, n_layer=2, n_head=3, n_positions=9)
+    refused(folder, r"wte.weight has shape \(17, 12\), expected \(50257, 12\)")
+
+
+def test_names_and_shapes(folder):
+    def spoil(arrays):
+        del arrays["transformer.ln_f.bias"]
+        arrays["transformer.h.0.attn.c_attn.weight"] = arrays["transformer.h.0.attn.c_attn.weight"].T.copy()
+        arrays["score.weight"] = np.zeros((2, 12), np.float32)
+        arrays["transformer.h.2.ln_1.bias"] = np.zeros(12, np.float32)
+
+    change_arrays(folder, spoil)
+    message = (
+        r"weights do not fit GPT: missing: ln_f.bias; unexpected: h.2.ln_1.bias, score.weight; "
+        r"unfit: h.0.attn.c_attn.weight has shape \(36, 12\)|\(12, 36\), expected \(36, 12\)$"
+    )
+    refused(folder, message)
+    with pytest.raises(CheckpointError) as caught:
+        saving.from_pretrained(folder, gpt.GPT)
+    for word in ("missing: ln_f.bias", "score.weight", "h.2.ln_1.bias", "h.0.attn.c_attn.weight has shape"):
+        assert word in str(caught.value)
+
+
+def test_whole_numbers_are_no_weights(folder):
+    change_arrays(folder, lambda arrays: arrays.update({"transformer.ln_f.bias": np.zeros(12, np.int32)}))
+    refused(folder, "ln_f.bias has dtype int32, expected float32")
+
+
+def test_a_file_cut_short_at_any_length_or_changed(folder, sharded):
+    for place, name in ((folder, "model.safetensors"), (sharded, "model-00002-of-00002.safetensors")):
+        whole = (place / name).read_bytes()
+        for n in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
+            (place / name).write_bytes(whole[:n])
+            refused(place, "not a whole safetensors file")
+        (place / name).write_bytes(whole + b"\0")
+        refused(place, "not a whole safetensors file")
+    saving.save_pretrained(tiny(), folder)
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    refused(folder, "is damaged")  # what we wrote ourselves has a checksum
+
+
+OUTSIDE = [
+    "../folder/model.safetensors",
+    "/etc/passwd",
+    "/tmp/x.safetensors",
+    "..",
+    "",
+    "a/b.safetensors",
+    "a\\b.safetensors",
+    "C:x.safetensors",
+    "x.bin",
+    "a\n.safetensors",
+    "\0.safetensors",
+]
+
+
+@pytest.mark.parametrize("file", OUTSIDE)
+def test_an_index_names_files_of_its_folder_only(sharded, file):
+    index = json.loads((sharded / "model.safetensors.index.json").read_text())
+    index["weight_map"]["transformer.wte.weight"] = file
+    change_json(sharded / "model.safetensors.index.json", **index)
+    refused(sharded, r"index.json: names .*, expected the name of a .safetensors file in this folder")
+
+
+@pytest.mark.parametrize("weight_map", [..., [], {}, {"wte.weight": 3}, None])
+def test_an_index_without_a_map(sharded, weight_map):
+    change_json(sharded / "model.safetensors.index.json", weight_map=weight_map)
+    refused(sharded, "has no weight_map from names to files")
+
+
+def test_an_index_that_says_something_else_than_its_files(sharded):
+    index = json.loads((sharded / "model.safetensors.index.json").read_text())["weight_map"]
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    moved = {name: second if name == "transformer.wte.weight" else file for name, file in index.items()}
+    change_json(sharded / "model.safetensors.index.json", weight_map=moved)
+    refused(sharded, rf"{first}: is not what .* it lacks 0 names \[\] and has 1 others \['transformer.wte.weight'\]")
+    change_json(sharded / "model.safetensors.index.json", weight_map={**index, "more": second})
+    refused(sharded, rf"{second}: is not what .* it lacks 1 names \['more'\]")
+
+
+def test_classes_that_have_no_published_form(tmp_path):
+    for other in (nn.Linear, dict, gpt, gpt.GPT(gpt.Config.tiny(), np.random.default_rng(0))):
+        with pytest.raises(TypeError, match=r"expected one such as gpt\.GPT"):
+            saving.from_pretrained(folder_of("gpt2"), other)
+    with pytest.raises(TypeError, match=r"expected one such as gpt\.GPT"):
+        saving.save_pretrained(nn.Linear(2, 3, rng=np.random.default_rng(0)), tmp_path)
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file: cannot be a folder: .*; name another one"):
+        saving.save_pretrained(tiny(), tmp_path / "file")
+
+
+# --- tokenisers ------------------------------------------------------------------------------------
+
+
+def test_golden_tokenizer(tmp_path):
+    place = Path(shutil.copytree(folder_of("tokenizer"), tmp_path / "tokenizer"))
+    both = [ByteBPE.from_pretrained(place)]
+    (place / "tokenizer.json").unlink()
+    both.append(ByteBPE.from_pretrained(place))
+    for tokenizer in both:
+        assert tokenizer.special == {"<|endoftext|>": 0}
+        for text, ids in zip(TEXTS, GOLDEN["tokenizer"], strict=True):
+            assert tokenizer.encode_special(text).tolist() == ids
+            assert tokenizer.decode(np.array(ids, int)) == text
+    (place / "merges.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no tokenizer\.json, nor both vocab\.json and merges\.txt"):
+        ByteBPE.from_pretrained(place)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"normalizer": {"type": "NFC"}}, "it normalises text"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "it cuts text by 'Whitespace'"),
+        ({"pre_tokenizer": None}, "it cuts text by None"),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "it puts a space before the text"),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}}, "it cuts text by 'ByteLevel'"),
+        ({"post_processor": {"type": "TemplateProcessing", "special_tokens": {"<s>": {}}}}, "it adds tokens to the text"),
+        ({"post_processor": {"type": "BertProcessing"}}, "it adds tokens to the text"),
+        ({"added_tokens": [{"id": 0, "content": "<|endoftext|>", "lstrip": True}]}, "an added token takes the space beside it"),
+        ({"model": {"type": "WordPiece", "vocab": {}, "merges": []}}, "its model is 'WordPiece'"),
+        ({"model": {"vocab": {}, "merges": [], "ignore_merges": True}}, "it merges otherwise"),
+        ({"model": {"vocab": {}, "merges": [], "end_of_word_suffix": "</w>"}}, "it marks the middle or end of words"),
+        ({"model": {"vocab": {"a": 1}, "merges": []}, "added_tokens": []}, "does not map tokens to the ids 0, 1, 2"),
+        ({"model": {"vocab": {"a": 0}, "merges": ["a b"]}, "added_tokens": []}, "merge 1 of .* is 'a b', expected two"),
+        ({"model": 3}, "is not laid out as a tokenizer.json"),
+        ({"model": ...}, "is not laid out as a tokenizer.json"),
+        ({"added_tokens": [{"id": 0}]}, "is not laid out as a tokenizer.json"),
+    ],
+)
+def test_a_tokeniser_that_would_give_other_ids_is_refused(tmp_path, changes, message):
+    place = Path(shutil.copytree(folder_of("tokenizer"), tmp_path / "tokenizer"))
+    change_json(place / "tokenizer.json", **changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        ByteBPE.from_pretrained(place)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,175 @@
+"""Published models: folders as Hugging Face's libraries write and read them.
+
+model = saving.from_pretrained("folder", gpt.GPT)
+saving.save_pretrained(model, "mine")
+
+A folder holds config.json and model.safetensors, or model.safetensors.index.json and the files that it lists. This file
+knows about files and dtypes and nothing about architectures; a model file does no input or output. What belongs to one
+architecture stands in the file that defines the model's class:
+
+    Config.from_published(config) -> Config    config: the content of config.json; ValueError for what the model does not do
+    config.to_published() -> dict              the inverse
+    published(state) -> state                  {published name: array} under the model's names and shapes
+    to_published(state) -> state               the inverse
+
+The files are mapped into memory, so that beside the model only what is widened (float16 and bfloat16) takes room.
+Tokenisers have their own `from_pretrained`, in `text`.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import ModuleType
+from typing import Any
+
+from tinygrad_notes.saving.arrays import CheckpointError, _write_atomically, map_arrays, save_arrays
+from tinygrad_notes.tree import load, state_dict
+
+import numpy as np
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+UNFIT = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ZeroDivisionError,
+)  # what code meets in files that are not as expected
+
+
+class Blank(np.random.Generator):
+    """A generator whose real numbers are all 0, at no cost: for a model whose weights are about to be loaded."""
+
+    def normal(self, loc=0.0, scale=1.0, size=None):
+        return np.zeros(() if size is None else size)
+
+    def uniform(self, low=0.0, high=1.0, size=None):
+        return self.normal(size=size)
+
+
+def from_pretrained(folder: str | os.PathLike, architecture: type, *, dtype: Any = None) -> Any:
+    """The model of a published folder: an `architecture`, such as gpt.GPT, with the folder's configuration and weights.
+
+    dtype: of the parameters, float32 or float64; by default float64 where the folder has it, else float32 (float16 and
+    bfloat16 become float32, exactly). Every name and shape is checked.
+    Raises FileNotFoundError where the folder, its configuration or its weights are not there, and CheckpointError, in one
+    line, for all that does not fit: another architecture, missing or unexpected names, shapes, a damaged file.
+    """
+    place = Path(folder)
+    module = _module(architecture)
+    if not place.is_dir():
+        raise FileNotFoundError(f"{place}: is not there, or not a folder; expected one with {CONFIG} and {WEIGHTS}")
+    published = _read_json(place / CONFIG)
+    arrays = _map_folder(place)
+    wide = any(array.dtype == np.float64 for array in arrays.values())
+    kind = np.dtype(dtype if dtype is not None else np.float64 if wide else np.float32)
+    if kind not in (np.float32, np.float64):
+        raise ValueError(f"from_pretrained: dtype is {kind}, expected float32 or float64, in which models compute")
+    try:
+        model = architecture(_with_dtype(module.Config.from_published(published), kind.type), Blank(np.random.PCG64(0)))
+    except UNFIT as error:
+        raise CheckpointError(f"{place / CONFIG}: does not fit {architecture.__name__}: {_reason(error)}") from error
+    try:
+        state = module.published(arrays)
+        load(model, {name: array.astype(kind, copy=False) if array.dtype.kind == "f" else array for name, array in state.items()})
+    except UNFIT as error:
+        reason = _reason(error).removeprefix("load: ").removesuffix("; the model is unchanged")
+        raise CheckpointError(f"{place}: its weights do not fit {architecture.__name__}: {reason}") from error
+    return model
+
+
+def save_pretrained(model: Any, folder: str | os.PathLike) -> None:
+    """Write config.json and model.safetensors, from which `from_pretrained` and Hugging Face's libraries make the model again.
+
+    The folder is made if it is not there; these two files are replaced, each as a whole, and others stay.
+    Raises CheckpointError if they cannot be written.
+    """
+    place = Path(folder)
+    module = _module(type(model))
+    if not hasattr(module, "to_published") or not hasattr(module.Config, "to_published"):
+        raise TypeError(f"save_pretrained: {module.__name__} has no published form; give its Config and itself a to_published")
+    arrays = module.to_published(state_dict(model))
+    kinds = sorted({str(array.dtype) for array in arrays.values() if array.dtype.kind == "f"})
+    config = model.config.to_published() | {"dtype": kinds[-1] if kinds else "float32"}
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{place}: cannot be a folder: {error.strerror}; name another one") from error
+    save_arrays(place / WEIGHTS, arrays, {"format": "pt"})
+    _write_atomically(os.fspath(place / CONFIG), (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _module(architecture: type) -> ModuleType:
+    """The module that says how this class of models is published: the first of its own and its base classes' that does."""
+    for base in getattr(architecture, "__mro__", ()):
+        module = sys.modules.get(base.__module__)
+        if module and hasattr(module, "published") and hasattr(getattr(module, "Config", None), "from_published"):
+            return module
+    raise TypeError(f"from_pretrained: {architecture!r} is not a class of models with a published form; expected one such as gpt.GPT")
+
+
+def _with_dtype(config: Any, dtype: type) -> Any:
+    """A configuration, and those within it, with another dtype."""
+    inner = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    changed = {name: _with_dtype(value, dtype) for name, value in inner.items() if dataclasses.is_dataclass(value)}
+    return dataclasses.replace(config, **changed, **({"dtype": dtype} if "dtype" in inner else {}))
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line; the kind of those errors whose text says too little alone."""
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: is not there; expected the configuration that was published with the weights") from None
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: is not JSON: {_reason(error) if isinstance(error, ValueError) else 'nested too deeply'}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file}: is a JSON {type(found).__name__}, expected an object; use the file as published")
+    return found
+
+
+def _map_folder(place: Path) -> dict[str, np.ndarray]:
+    """All arrays of a folder, by their published names, as views of its files."""
+    if (place / WEIGHTS).exists():
+        return map_arrays(place / WEIGHTS)
+    if not (place / INDEX).exists():
+        others = sorted(path.name for path in place.iterdir() if path.suffix in (".bin", ".pt", ".h5", ".msgpack", ".ckpt"))
+        hint = f"; {others[0]} is of another format, save the model anew with safetensors" if others else ""
+        raise FileNotFoundError(f"{place}: has no weights, expected {WEIGHTS} or {INDEX}{hint}")
+    arrays: dict[str, np.ndarray] = {}
+    for file, names in _shards(place).items():
+        try:
+            found = map_arrays(place / file)
+        except FileNotFoundError:
+            raise CheckpointError(f"{place / INDEX}: names {file!r}, which is not there; fetch that file too") from None
+        lacks, has = sorted(names - found.keys()), sorted(found.keys() - names)
+        if lacks or has:
+            raise CheckpointError(
+                f"{place / file}: is not what {INDEX} says: it lacks {len(lacks)} names {lacks[:8]} and has {len(has)} others {has[:8]}; use the files of one model"
+            )
+        arrays |= found
+    return arrays
+
+
+def _shards(place: Path) -> dict[str, set[str]]:
+    """file -> the names of its arrays, as the index says, which may name files of this folder only."""
+    listed = _read_json(place / INDEX).get("weight_map")
+    if not isinstance(listed, dict) or not listed or not all(isinstance(file, str) for file in listed.values()):
+        raise CheckpointError(f"{place / INDEX}: has no weight_map from names to files; use the file as published")
+    shards: dict[str, set[str]] = {}
+    for name, file in listed.items():
+        plain = file == PurePosixPath(file).name == PureWindowsPath(file).name and file.isprintable()
+        if not plain or not file.endswith(".safetensors"):
+            raise CheckpointError(f"{place / INDEX}: names {file[:80]!r}, expected the name of a .safetensors file in this folder")
+        shards.setdefault(file, set()).add(name)
+    return shards

@@ -1,0 +1,25 @@
+"""The options that every walkthrough takes."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parser_for(name: str, doc: str) -> argparse.ArgumentParser:
+    """name: as in `python -m walkthroughs language/gpt`; doc: the script's docstring, which begins with its title."""
+    parser = argparse.ArgumentParser(prog=f"python -m walkthroughs {name}", description=doc.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out") / name.rpartition("/")[2], help="where results go (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a few steps: the mechanics, not the result")
+    parser.add_argument("--no-plots", action="store_true")
+    return parser
+
+
+def options_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line's options. The folder --out is there afterwards; the program ends with one line if it cannot be."""
+    options = parser.parse_args()
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"error: --out {options.out} cannot be a folder: {error}; name another one")
+    return options
