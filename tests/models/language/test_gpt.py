@@ -143,9 +143,23 @@ def test_sampling_follows_temperature_top_k_and_top_p():
     near(frequencies(top_p=0.8), [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0])  # the smallest set that reaches 0.8
     near(frequencies(top_p=0.3), [1, 0, 0, 0])
     assert F.sample(logits, None).tolist() == [0]
-    for options in ({"temperature": 0.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}):
+    for options in ({"temperature": 0.0}, {"temperature": np.nan}, {"temperature": np.inf}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}):
         with pytest.raises(ValueError, match=f"sample: {next(iter(options))}"):
             F.sample(logits, rng, **options)
+
+
+def test_sampling_at_any_temperature_and_of_logits_that_cannot_be():
+    rng = np.random.default_rng(0)
+    logits = np.array([[1.0, 3.0, -np.inf], [2.0, -1.0, -np.inf]], np.float32)
+    for temperature in (1e-3, 1e-308, 5e-324):  # 3 / 1e-308 is inf
+        assert F.sample(logits, rng, temperature=temperature).tolist() == [1, 0]
+    assert not np.any(F.sample(np.repeat(logits, 500, axis=0), rng, temperature=1e300) == 2)
+    for value in (np.nan, np.inf):
+        for generator in (rng, None):
+            with pytest.raises(ValueError, match=rf"sample: the largest logit of row 1 is {value}, expected a finite number"):
+                F.sample(np.array([[0.0, 1.0], [value, 0.0]]), generator)
+    with pytest.raises(ValueError, match="the largest logit of row 0 is -inf"):
+        F.sample(np.full((1, 3), -np.inf), rng)
 
 
 def test_attention_maps_are_causal_distributions():
