@@ -227,6 +227,7 @@ class UNet(Module):
 
     def __call__(self, x, t, y=None, rng=None):
         """A class of `Config.classes`, or y=None, means no class. rng: for dropout."""
+        x = x if hasattr(x, "dtype") else np.asarray(x, self.config.dtype)
         check_input(self.config, x, t, y)
         B, C, H, W = x.shape
         emb = self.embed(t, y)  # (B, 4*width)
