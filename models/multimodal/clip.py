@@ -56,7 +56,7 @@ class Encoder:
             raise ValueError(
                 f"Encoder: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share"
             )
-        if self.activation not in ACTIVATIONS:
+        if self.activation not in list(ACTIVATIONS):  # a list, since a file may say anything
             raise ValueError(f"Encoder: activation is {self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
 
 
