@@ -7,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 import tinygrad_notes as tn
+from models.adaptation import lora
 from models.language import gpt
 from tests.golden.pretrained_settings import FOLDERS, IDS, TEXTS, folder_of, weights_of
 from tinygrad_notes import nn, saving
@@ -150,6 +151,20 @@ def test_a_class_derived_elsewhere_has_the_published_form_of_its_base():
     assert type(saving.from_pretrained(folder_of("gpt2"), Mine)) is Mine
 
 
+def test_a_model_with_adapters_or_other_changes_is_not_written(tmp_path):
+    model = tiny()
+    adapter = lora.adapter(model, lora.Config(), np.random.default_rng(0))
+    message = r"save_pretrained: the model has adapters or other changes: unexpected h.0.attn.c_attn.changes.*; lora.merge it first"
+    with pytest.raises(ValueError, match=message) as caught:
+        saving.save_pretrained(lora.attach(model, adapter), tmp_path / "new")
+    assert "\n" not in str(caught.value) and not (tmp_path / "new").exists()
+    model.wte.weight = tn.Tensor(np.zeros((12, 12), np.float32))
+    with pytest.raises(ValueError, match=r"other changes: of another shape wte.weight; "):
+        saving.save_pretrained(model, tmp_path / "new")
+    saving.save_pretrained(lora.merge(tiny(), adapter), tmp_path / "merged")
+    assert type(saving.from_pretrained(tmp_path / "merged", gpt.GPT)) is gpt.GPT
+
+
 class Buffered(gpt.GPT):
     """A GPT with a constant among its weights."""
 
@@ -212,8 +227,10 @@ def test_what_is_not_there(tmp_path, folder, sharded):
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
         ({"add_cross_attention": True}, "add_cross_attention is True"),
-        ({"n_embd": "12"}, "n_embd is '12', expected a number of at least 1"),
-        ({"n_layer": 0}, "n_layer is 0, expected a number of at least 1"),
+        ({"n_embd": "12"}, "n_embd is '12', expected a whole number from 1"),
+        ({"n_layer": 0}, "n_layer is 0, expected a whole number from 1"),
+        ({"embd_pdrop": 0.3}, r"embd_pdrop and resid_pdrop are \[0.3, 0.1\], expected one for both"),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan, expected a number from 0 to 1"),
         ({"n_embd": 13}, "width 13 is not a multiple of heads 3"),
         ({"layer_norm_epsilon": "small"}, "layer_norm_epsilon is 'small'"),
         ({"model_type": ["gpt2"]}, r"model_type is \['gpt2'\]"),
@@ -222,6 +239,29 @@ def test_what_is_not_there(tmp_path, folder, sharded):
 def test_a_configuration_of_another_architecture(folder, changes, message):
     change_json(folder / "config.json", **changes)
     refused(folder, r"config.json: does not fit GPT: .*" + message)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_layer": 10**9}, "it has 1000000000 layers, but the folder 28 arrays"),
+        ({"n_embd": 3 * 10**7}, r"its sizes ask for an array \(\d+, 30000000\), but the largest of the folder has \d+ numbers at most"),
+        ({"vocab_size": 2**31 - 1}, r"its sizes ask for an array \(2147483647, 12\)"),
+        ({"n_positions": 10**400}, r"n_positions is 10*, expected a whole number from 1"),
+    ],
+)
+def test_absurd_sizes_are_refused_before_anything_is_made(folder, changes, message):
+    change_json(folder / "config.json", **changes)
+    refused(folder, r"config.json: does not fit GPT: .*" + message)
+
+
+@pytest.mark.parametrize("kind", [MemoryError, OverflowError])
+def test_a_model_for_which_there_is_no_room(folder, kind):
+    class Large(gpt.GPT):
+        def __init__(self, config, rng):
+            raise kind("no room")
+
+    refused(folder, rf"config.json: does not fit Large: {kind.__name__}: no room", architecture=Large)
 
 
 @pytest.mark.parametrize(
@@ -322,9 +362,10 @@ def test_an_index_that_says_something_else_than_its_files(sharded):
 
 def test_classes_that_have_no_published_form(tmp_path):
     for other in (nn.Linear, dict, gpt, gpt.GPT(gpt.Config.tiny(), np.random.default_rng(0))):
-        with pytest.raises(TypeError, match=r"expected one such as gpt\.GPT"):
+        with pytest.raises(TypeError, match=r"^from_pretrained: .* expected one such as gpt\.GPT") as caught:
             saving.from_pretrained(folder_of("gpt2"), other)
-    with pytest.raises(TypeError, match=r"expected one such as gpt\.GPT"):
+        assert "\n" not in str(caught.value)
+    with pytest.raises(TypeError, match=r"^save_pretrained: .* expected one such as gpt\.GPT"):
         saving.save_pretrained(nn.Linear(2, 3, rng=np.random.default_rng(0)), tmp_path)
 
 

@@ -28,6 +28,7 @@ Differs from the paper: A's spread is 1 / sqrt(in), which the paper leaves open,
 import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from numbers import Integral
 
 from tinygrad_notes import Tensor, frozen, snapshot, unfreeze
 from tinygrad_notes import functional as F
@@ -47,8 +48,9 @@ class Config:
     bias: bool = False  # whether the biases of the same linear maps are trained too
 
     def __post_init__(self):
-        if not (isinstance(self.r, int) and self.r >= 1 and self.alpha > 0):
-            raise ValueError(f"Config: r is {self.r} and alpha {self.alpha}, expected an int of at least 1 and a number above 0")
+        whole = isinstance(self.r, Integral) and not isinstance(self.r, bool)
+        if not (whole and self.r >= 1 and 0 < self.alpha < math.inf):
+            raise ValueError(f"Config: r is {self.r} and alpha {self.alpha}, expected an int of at least 1 and a finite number above 0")
         parts = {target.partition(":")[2] for target in self.targets}
         if isinstance(self.targets, str) or not parts <= {"", *PARTS}:
             raise ValueError(
@@ -148,14 +150,19 @@ def linears(model):
 
 
 def adapter(model, config, rng) -> dict[str, LowRank]:
-    """A new adapter for those linear maps of the model that match `config.targets`: {path or path:part: LowRank}; its dW is 0."""
-    found, layers = {}, linears(model)
+    """A new adapter for those linear maps of the model that match `config.targets`: {path or path:part: LowRank}; its dW is 0.
+
+    ValueError where a target matches none; of the default ones, which are those of several models, one has to.
+    """
+    found, layers, idle = {}, linears(model), set(config.targets)
     for path, (layer, _) in layers.items():
-        for pattern, _, part in (target.partition(":") for target in config.targets):
+        for target in config.targets:
+            pattern, _, part = target.partition(":")
             if fnmatchcase(path, pattern):
                 found[f"{path}:{part}" if part else path] = low_rank(path, layer, part, config, rng)
-    if not found:
-        raise ValueError(f"lora: no linear map matches {config.targets}; the model has {', '.join(layers) or 'none'}")
+                idle.discard(target)
+    if not found or (idle and config.targets != QUERIES_AND_VALUES):
+        raise ValueError(f"lora: no linear map matches {', '.join(sorted(idle))}; the model has {', '.join(layers) or 'none'}")
     return found
 
 

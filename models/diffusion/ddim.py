@@ -61,6 +61,11 @@ def check_steps(process, steps):
     return steps.tolist()
 
 
+def check_eta(name, eta, rng):
+    if not 0 <= eta <= 1 or (eta > 0 and rng is None):
+        raise ValueError(f"{name}: eta is {eta} and rng {rng}, expected an eta from 0 to 1, and an rng where it is above 0")
+
+
 # --- the process p ----------------------------------------------------------------------------
 
 
@@ -69,6 +74,10 @@ def p_sample(model, process, x, t, s, *, eta=0.0, rng=None, clip=None):
 
     clip: keep x_0 within [-clip, clip], where the data is known to lie.
     """
+    check_eta("ddim.p_sample", eta, rng)
+    process.check_times("ddim.p_sample", [t, s], 0)
+    if s > t and eta > 0:
+        raise ValueError(f"ddim.p_sample: eta is {eta} from t = {t} up to s = {s}, expected 0: only the way down can be random")
     alpha_bar_t, alpha_bar_s = process.alpha_bar[[t, s]].tolist()  # Python's numbers leave x its dtype
     eps = model(x, np.full(len(x), max(t, 1)))  # no network was trained at t = 0, where (4) begins
     x0 = process.predict_x0(x, t, eps)
@@ -85,8 +94,7 @@ def sample(model, process, x_T, steps, *, eta=0.0, rng=None, clip=None):
 
     eta: from 0, a function of x_T, to 1, as random as DDPM; above 0 it needs an rng.
     """
-    if not 0 <= eta <= 1 or (eta > 0 and rng is None):
-        raise ValueError(f"ddim.sample: eta is {eta} and rng {rng}, expected an eta from 0 to 1, and an rng where it is above 0")
+    check_eta("ddim.sample", eta, rng)
     model = frozen(model)
     for t, s in pairwise([*check_steps(process, steps), 0]):
         x_T = p_sample(model, process, x_T, t, s, eta=eta, rng=rng, clip=clip)

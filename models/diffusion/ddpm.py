@@ -44,6 +44,8 @@ def linear_betas(T=1000, first=1e-4, last=0.02):
 
 def cosine_betas(T=1000, s=0.008, largest=0.999):
     """Equation 8, as betas: 1 - alpha_bar_t / alpha_bar_{t-1}, at most `largest`. (T,) float64, for any T."""
+    if T < 1:
+        raise ValueError(f"cosine_betas: T is {T}, expected at least 1 step")
     f = np.cos((np.arange(T + 1) / T + s) / (1 + s) * (math.pi / 2)) ** 2
     return np.minimum(1 - f[1:] / f[:-1], largest)
 
@@ -66,27 +68,33 @@ class Diffusion:
         self.beta_tilde[1:] = (1 - self.alpha_bar[:-1]) / (1 - self.alpha_bar[1:]) * betas
         self.variances = {"beta": self.beta, "beta_tilde": self.beta_tilde}
 
+    def check_times(self, name, t, first):
+        if np.min(t) < first or np.max(t) > self.T:
+            raise ValueError(f"{name}: times go from {np.min(t)} to {np.max(t)}, expected times from {first} to T = {self.T}")
+
     def q_sample(self, x0, t, eps):
         """Equation 2: x0 and eps (B, ...), t one time or (B,) -> x_t, (B, ...)."""
         if np.shape(x0) != np.shape(eps):
             raise ValueError(f"q_sample: x0 is {np.shape(x0)} and eps {np.shape(eps)}, expected equal shapes")
-        if np.min(t) < 0 or np.max(t) > self.T:
-            raise ValueError(f"q_sample: times go from {np.min(t)} to {np.max(t)}, expected times from 0 to T = {self.T}")
+        self.check_times("q_sample", t, 0)
         alpha_bar = self.alpha_bar[t]
         return times(np.sqrt(alpha_bar), x0) + times(np.sqrt(1 - alpha_bar), eps)
 
     def predict_x0(self, x, t, eps):
         """Equation 4: equation 2 solved for x_0."""
+        self.check_times("predict_x0", t, 0)
         alpha_bar = self.alpha_bar[t]
         return times(1 / np.sqrt(alpha_bar), x) - times(np.sqrt(1 / alpha_bar - 1), eps)
 
     def predict_eps(self, x, t, x0):
         """Equation 2 solved for eps, t from 1."""
+        self.check_times("predict_eps", t, 1)
         alpha_bar = self.alpha_bar[t]
         return times(1 / np.sqrt(1 - alpha_bar), x) - times(np.sqrt(alpha_bar / (1 - alpha_bar)), x0)
 
     def q_posterior(self, x0, x, t):
         """Equation 5, first line: the mean of x_{t-1} given x_t = x and x_0, t from 1."""
+        self.check_times("q_posterior", t, 1)
         alpha_bar, before = self.alpha_bar[t], self.alpha_bar[t - 1]
         mean = times(np.sqrt(before) * self.beta[t] / (1 - alpha_bar), x0)
         return mean + times(np.sqrt(self.alpha[t]) * (1 - before) / (1 - alpha_bar), x)
@@ -126,6 +134,8 @@ def p_sample(model, process, x, t, rng, *, variance="beta", clip=None):
 
 def sample(model, process, shape, rng, *, variance="beta", clip=None, dtype=np.float32):
     """Algorithm 2 of the paper: x_0 (B, ...) of the given shape, made of noise in T steps. model: anything that maps (x, t) to eps."""
+    if rng is None:
+        raise ValueError("ddpm.sample: rng is None, expected a generator, from which the noise comes; pass np.random.default_rng(0)")
     model = frozen(model)
     x = rng.standard_normal(shape, dtype)
     for t in range(process.T, 0, -1):

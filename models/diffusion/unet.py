@@ -227,6 +227,7 @@ class UNet(Module):
 
     def __call__(self, x, t, y=None, rng=None):
         """A class of `Config.classes`, or y=None, means no class. rng: for dropout."""
+        x = x if hasattr(x, "dtype") else np.asarray(x)
         check_input(self.config, x, t, y)
         B, C, H, W = x.shape
         emb = self.embed(t, y)  # (B, 4*width)
@@ -243,8 +244,8 @@ class UNet(Module):
 
 def check_input(config, x, t, y):
     expected = (config.channels, config.size, config.size)
-    if np.ndim(x) != 4 or x.shape[1:] != expected or not len(x):
-        raise ValueError(f"UNet: x has shape {np.shape(x)}, expected (B, {', '.join(map(str, expected))}) with B at least 1")
+    if x.ndim != 4 or x.shape[1:] != expected or not len(x) or x.dtype.kind != "f":
+        raise ValueError(f"UNet: x has shape {x.shape} and {x.dtype}, expected (B, {', '.join(map(str, expected))}) floats, B at least 1")
     if np.shape(t) != (len(x),):
         raise ValueError(f"UNet: t has shape {np.shape(t)}, expected ({len(x)},), a time for each image; the same for all is np.full(B, t)")
     if y is not None and (not config.classes or np.shape(y) != (len(x),)):

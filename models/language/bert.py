@@ -24,6 +24,7 @@ rounded. A and B share the length evenly, where the authors draw where A ends an
 
 from dataclasses import dataclass
 
+from models.published import check_supported, classes, numbers, renamed, without_copies
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -72,23 +73,20 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a config.json by Hugging Face. ValueError where it says something that this model does not do."""
-        for key, ours in FIXED.items():
-            if published.get(key, None if key == "model_type" else ours) != ours:
-                raise ValueError(f"Config.from_published: {key} is {published.get(key)!r}, expected {ours!r}: this is BERT as published")
-        sizes = {ours: published[key] for key, ours in SIZES.items() if key in published}
-        return Config(**sizes, classes=published.get("num_labels", len(published.get("id2label") or range(Config.classes))))
+        check_supported(published, SUPPORTED, "BERT")
+        return Config(**numbers(published, SIZES), classes=classes(published, Config.classes))
 
     def to_published(self) -> dict:
         """The inverse: the content of config.json."""
-        labels = {str(i): f"LABEL_{i}" for i in range(self.classes)}
-        return FIXED | {key: getattr(self, ours) for key, ours in SIZES.items()} | {"id2label": labels}
+        known = {key: values[0] for key, values in SUPPORTED.items()} | {key: getattr(self, ours) for key, ours in SIZES.items()}
+        return known | {"attention_probs_dropout_prob": 0.0, "id2label": {str(i): f"LABEL_{i}" for i in range(self.classes)}}
 
 
 SIZES = {"vocab_size": "vocabulary", "max_position_embeddings": "context", "type_vocab_size": "segments", "hidden_size": "width"}
 SIZES |= {"num_hidden_layers": "layers", "num_attention_heads": "heads", "intermediate_size": "hidden"}
 SIZES |= {"hidden_dropout_prob": "dropout", "layer_norm_eps": "eps", "initializer_range": "std"}
-FIXED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
-FIXED |= {"add_cross_attention": False, "tie_word_embeddings": True}
+SUPPORTED = {"model_type": ("bert",), "hidden_act": ("gelu",), "position_embedding_type": ("absolute",), "is_decoder": (False,)}
+SUPPORTED |= {"add_cross_attention": (False,), "tie_word_embeddings": (True,)}
 
 
 def normal(shape, config, rng):
@@ -106,10 +104,6 @@ def embedding(n, config, rng):
     table = Embedding(n, config.width, rng=rng, dtype=config.dtype)
     table.weight = normal((n, config.width), config, rng)
     return table
-
-
-def layer_norm(config):
-    return LayerNorm(config.width, eps=config.eps, dtype=config.dtype)
 
 
 class Attention(Module):
@@ -138,10 +132,10 @@ class Layer(Module):
     def __init__(self, config, rng):
         self.dropout = config.dropout
         self.attention = Attention(config, rng)
-        self.norm_1 = layer_norm(config)
+        self.norm_1 = LayerNorm(config.width, eps=config.eps, dtype=config.dtype)
         self.inner = linear(config.width, config.hidden, config, rng)
         self.outer = linear(config.hidden, config.width, config, rng)
-        self.norm_2 = layer_norm(config)
+        self.norm_2 = LayerNorm(config.width, eps=config.eps, dtype=config.dtype)
 
     def __call__(self, x, mask=None, rng=None):
         x = self.norm_1(x + F.dropout(self.attention(x, mask), self.dropout, rng))
@@ -157,18 +151,19 @@ class BERT(Module):
         self.word = embedding(config.vocabulary, config, rng)
         self.position = embedding(config.context, config, rng)
         self.segment = embedding(config.segments, config, rng)
-        self.norm = layer_norm(config)
+        self.norm = LayerNorm(config.width, eps=config.eps, dtype=config.dtype)
         self.layers = [Layer(config, rng) for _ in range(config.layers)]
         self.pooler = linear(config.width, config.width, config, rng)
 
     def embed(self, ids, segments=None):
         """Equation 1. segments (B, T) int, all 0 unless given."""
-        if np.ndim(ids) != 2 or not np.size(ids):
-            raise ValueError(f"BERT: ids have shape {np.shape(ids)}, expected (B, T), neither of them 0; one sequence is ids[None]")
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or not ids.size:
+            raise ValueError(f"BERT: ids have shape {ids.shape}, expected (B, T), neither of them 0; one sequence is ids[None]")
         B, T = ids.shape
         if self.config.context < T:
             raise ValueError(f"BERT: {T} positions, but the context is {self.config.context}; crop the ids: ids[:, :{self.config.context}]")
-        segments = np.zeros_like(ids) if segments is None else segments
+        segments = np.zeros_like(ids) if segments is None else np.asarray(segments)
         if segments.shape != (B, T):
             raise ValueError(f"BERT: segments have shape {segments.shape}, expected that of the ids, {(B, T)}; see `pack`")
         return self.norm(self.word(ids) + self.position(np.arange(T)) + self.segment(segments))  # (B, T, C)
@@ -177,8 +172,9 @@ class BERT(Module):
         """mask (B, T) bool: False where a token is padding, which nothing attends to."""
         x = F.dropout(self.embed(ids, segments), self.config.dropout, rng)
         if mask is not None:
-            if np.shape(mask) != ids.shape or mask.dtype != bool:
-                raise ValueError(f"BERT: mask is {np.asarray(mask).dtype} {np.shape(mask)}, expected bool {ids.shape}; write ids != pad")
+            mask = np.asarray(mask)
+            if mask.shape != x.shape[:2] or mask.dtype != bool:
+                raise ValueError(f"BERT: mask is {mask.dtype} {mask.shape}, expected bool {x.shape[:2]}; write ids != pad")
             mask = mask[:, None, None, :]  # (B, 1, 1, T)
         for layer in self.layers:
             x = layer(x, mask, rng)
@@ -190,7 +186,7 @@ class MaskedLM(Module):
 
     def __init__(self, config, rng):
         self.transform = linear(config.width, config.width, config, rng)
-        self.norm = layer_norm(config)
+        self.norm = LayerNorm(config.width, eps=config.eps, dtype=config.dtype)
         self.bias = Tensor(init.zeros(config.vocabulary, config.dtype))
 
     def __call__(self, x, word):
@@ -260,6 +256,8 @@ def sentence_pairs(documents, batch, length, special, rng):
     documents: lists of sentences, arrays of ids (n,); two documents or more, each of two sentences or more. A ends where
     a sentence does; B is what follows, or begins with a sentence of another document.
     """
+    if length < 5:
+        raise ValueError(f"sentence_pairs: length is {length}, expected at least 5, for [CLS] a [SEP] b [SEP]")
     shortest = min(map(len, documents), default=0)
     if len(documents) < 2 or shortest < 2:
         raise ValueError(f"sentence_pairs: {len(documents)} documents, the shortest of {shortest} sentences; expected at least 2 of 2 each")
@@ -335,13 +333,14 @@ def rename(name, names):
 
 def published(state):
     """A published checkpoint's arrays, {name: array}, under the names of BERT, PreTraining or Classifier, whichever it holds."""
-    renamed, ours = {}, {theirs: name for name, theirs in NAMES.items()}
-    for name, array in state.items():
-        if name.startswith("cls.predictions.decoder.") or name.endswith("embeddings.position_ids"):
-            continue
+    words = ("bert.embeddings.word_embeddings.weight", "embeddings.word_embeddings.weight")
+    copies = [("cls.predictions.decoder.weight", words), ("cls.predictions.decoder.bias", ("cls.predictions.bias",))]
+
+    def new(name):
         name = name.replace(".gamma", ".weight").replace(".beta", ".bias").replace("encoder.layer.", "layers.")
-        renamed[rename(name, ours)] = array
-    return renamed
+        return None if name.endswith("embeddings.position_ids") else rename(name, {theirs: ours for ours, theirs in NAMES.items()})
+
+    return renamed(without_copies(state, copies), new)
 
 
 def to_published(state):

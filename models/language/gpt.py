@@ -15,14 +15,15 @@ reads the answer out. Trained to predict every next token of a text at once.
 
 B batch, T time, S past and present time, C channels, nh heads, hd = C / nh, V vocabulary, L layers.
 
-Differs from the paper: no dropout unless Config.dropout is set (the paper: 0.1) and an rng is passed, and none on the
-attention weights;
+Differs from the paper: no dropout unless Config.dropout is set (the released configuration: 0.1) and an rng is
+passed, and none on the attention weights;
 weights are stored (out, in), transposed with respect to the published checkpoint (see `published`).
 """
 
 import math
 from dataclasses import dataclass
 
+from models.published import check_supported, equal_dropout, numbers, renamed, without_copies
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -75,19 +76,9 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a published config.json. ValueError where it says something that this model does not do."""
-        for key, known in SUPPORTED.items():
-            if published.get(key, None if key == "model_type" else known[0]) not in known:
-                raise ValueError(
-                    f"Config.from_published: {key} is {published.get(key)!r}, expected {' or '.join(map(repr, known))}: this is GPT-2 as published"
-                )
-        found = {key: published[key] for key in SIZES if published.get(key) is not None}
-        for key, value in found.items():
-            kinds, least = ((int, float), 0) if key in ("layer_norm_epsilon", "resid_pdrop") else ((int,), 1)
-            if type(value) not in kinds or value < least:
-                raise ValueError(
-                    f"Config.from_published: {key} is {value!r}, expected a number of at least {least}; use the file as published"
-                )
-        return Config(**{"dropout": 0.1} | {SIZES[key]: value for key, value in found.items()})
+        check_supported(published, SUPPORTED, "GPT-2")
+        equal_dropout(published, 0.1, "embd_pdrop", "resid_pdrop")
+        return Config(**{"dropout": 0.1} | numbers(published, SIZES, optional=("n_inner",)))
 
     def to_published(self) -> dict:
         """The inverse: the content of config.json."""
@@ -191,18 +182,21 @@ class GPT(Module):
         self.h = [Block(config, rng) for _ in range(config.layers)]
         self.ln_f = LayerNorm(config.width, eps=config.eps, dtype=config.dtype)
 
-    def __call__(self, ids, cache=None, rng=None):
-        """With a cache (see `empty_cache`), ids continue the sequence that it holds; returns (logits, cache)."""
-        if np.ndim(ids) != 2 or not np.size(ids):
-            raise ValueError(f"GPT: ids have shape {np.shape(ids)}, expected (B, T), neither of them 0; one sequence is ids[None]")
+    def embed(self, ids, past=0):
+        """Equation 1: ids (B, T) at the positions past, past + 1, ... -> (B, T, C)."""
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or not ids.size:
+            raise ValueError(f"GPT: ids have shape {ids.shape}, expected (B, T), neither of them 0; one sequence is ids[None]")
         B, T = ids.shape
-        past = 0 if cache is None else cache[0].length
         if past + T > self.config.context:
             raise ValueError(
                 f"GPT: {past + T} positions, but the context is {self.config.context}; crop the ids: ids[:, -{self.config.context}:]"
             )
-        x = self.wte(ids) + self.wpe(np.arange(past, past + T))  # (B, T, C)
-        x = F.dropout(x, self.config.dropout, rng)
+        return self.wte(ids) + self.wpe(np.arange(past, past + T))  # (B, T, C)
+
+    def __call__(self, ids, cache=None, rng=None):
+        """With a cache (see `empty_cache`), ids continue the sequence that it holds; returns (logits, cache)."""
+        x = F.dropout(self.embed(ids, 0 if cache is None else cache[0].length), self.config.dropout, rng)
         for i, block in enumerate(self.h):
             x = block(x, None if cache is None else cache[i], rng)
         logits = F.linear(self.ln_f(x), self.wte.weight)  # (B, T, V)
@@ -227,6 +221,8 @@ def generate(model, ids, n, *, rng=None, temperature=1.0, top_k=None, top_p=None
     model = frozen(model)
     context = model.config.context
     ids = np.asarray(ids)
+    if ids.ndim != 2 or n < 0:
+        raise ValueError(f"generate: ids have shape {ids.shape} and n is {n}, expected (B, T) and at least 0; one sequence is ids[None]")
     new, cache = ids[:, -context:], model.empty_cache(len(ids))
     for _ in range(n):
         if cache[0].length + new.shape[1] > context:
@@ -240,8 +236,7 @@ def generate(model, ids, n, *, rng=None, temperature=1.0, top_k=None, top_p=None
 def attention_maps(model, ids):
     """Where each head looks: softmax(q k^T / sqrt(hd) + causal) of every layer, (L, B, nh, T, T)."""
     model = frozen(model)
-    x = model.wte(ids) + model.wpe(np.arange(ids.shape[1]))
-    maps = []
+    x, maps = model.embed(ids), []
     for block in model.h:
         q, k, _ = block.attn.split(block.attn.c_attn(block.ln_1(x)))
         maps.append(F.attention_weights(q, k, causal=True))
@@ -253,11 +248,15 @@ def published(state):
     """A published GPT-2 checkpoint's arrays, {name: array}, under this model's names and shapes.
 
     The published linear maps ("Conv1D") are stored (in, out), the buffers `attn.bias` are causal
-    masks, and the tied head may stand a second time as `lm_head.weight`.
+    masks, and the tied head may stand a second time as `lm_head.weight`, which must be equal.
     """
-    names = {name: name.removeprefix("transformer.") for name in state if name != "lm_head.weight"}
-    buffers = (".attn.bias", ".attn.masked_bias")
-    return {ours: transposed(ours, state[name]) for name, ours in names.items() if not ours.endswith(buffers)}
+
+    def rename(name):
+        name = name.removeprefix("transformer.")
+        return None if name.endswith((".attn.bias", ".attn.masked_bias")) else name
+
+    state = without_copies(state, [("lm_head.weight", ("transformer.wte.weight", "wte.weight"))])
+    return {name: transposed(name, array) for name, array in renamed(state, rename).items()}
 
 
 def to_published(state):

@@ -24,6 +24,7 @@ weights are stored (out, in), transposed with respect to the published checkpoin
 
 from dataclasses import dataclass
 
+from models.published import check_supported, classes, equal_dropout, numbers, renamed, without_copies
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -65,21 +66,20 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a config.json by Hugging Face. ValueError where it says something that this model does not do."""
-        for key, ours in FIXED.items():
-            if published.get(key, None if key == "model_type" else ours) != ours:
-                raise ValueError(f"Config.from_published: {key} is {published.get(key)!r}, expected {ours!r}: this is GPT-1 as published")
-        sizes = {ours: published[key] for key, ours in SIZES.items() if key in published}
-        return Config(**sizes, classes=published.get("num_labels", len(published.get("id2label") or range(Config.classes))))
+        check_supported(published, SUPPORTED, "GPT-1")
+        equal_dropout(published, 0.1, *(key for key in ("embd_pdrop", "resid_pdrop") if key in published))
+        return Config(**numbers(published, SIZES), classes=classes(published, Config.classes))
 
     def to_published(self) -> dict:
         """The inverse: the content of config.json."""
         labels = {str(i): f"LABEL_{i}" for i in range(self.classes)}
-        return FIXED | {key: getattr(self, ours) for key, ours in SIZES.items()} | {"id2label": labels}
+        known = {key: values[0] for key, values in SUPPORTED.items()} | {key: getattr(self, ours) for key, ours in SIZES.items()}
+        return known | {"embd_pdrop": self.dropout, "attn_pdrop": 0.0, "id2label": labels}
 
 
 SIZES = {"vocab_size": "vocabulary", "n_positions": "context", "n_layer": "layers", "n_head": "heads", "n_embd": "width"}
 SIZES |= {"resid_pdrop": "dropout", "layer_norm_epsilon": "eps", "initializer_range": "std"}
-FIXED = {"model_type": "openai-gpt", "afn": "gelu", "tie_word_embeddings": True}
+SUPPORTED = {"model_type": ("openai-gpt",), "afn": ("gelu",), "tie_word_embeddings": (True,)}
 
 
 def linear(n_in, n_out, config, rng):
@@ -157,18 +157,21 @@ class GPT(Module):
         self.wpe = embedding(config.context, config, rng)
         self.h = [Block(config, rng) for _ in range(config.layers)]
 
-    def hidden(self, ids, cache=None, rng=None):
-        """ids (B, T) -> x (B, T, C), what the last block says of each position."""
-        if np.ndim(ids) != 2 or not np.size(ids):
-            raise ValueError(f"GPT: ids have shape {np.shape(ids)}, expected (B, T), neither of them 0; one sequence is ids[None]")
+    def embed(self, ids, past=0):
+        """Equation 1: ids (B, T) at the positions past, past + 1, ... -> (B, T, C)."""
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or not ids.size:
+            raise ValueError(f"GPT: ids have shape {ids.shape}, expected (B, T), neither of them 0; one sequence is ids[None]")
         B, T = ids.shape
-        past = 0 if cache is None else cache[0].length
         if past + T > self.config.context:
             raise ValueError(
                 f"GPT: {past + T} positions, but the context is {self.config.context}; crop the ids: ids[:, -{self.config.context}:]"
             )
-        x = self.wte(ids) + self.wpe(np.arange(past, past + T))  # (B, T, C)
-        x = F.dropout(x, self.config.dropout, rng)
+        return self.wte(ids) + self.wpe(np.arange(past, past + T))  # (B, T, C)
+
+    def hidden(self, ids, cache=None, rng=None):
+        """ids (B, T) -> x (B, T, C), what the last block says of each position."""
+        x = F.dropout(self.embed(ids, 0 if cache is None else cache[0].length), self.config.dropout, rng)
         for i, block in enumerate(self.h):
             x = block(x, None if cache is None else cache[i], rng)
         return x
@@ -194,10 +197,12 @@ class Classifier(GPT):
 
     def classify(self, ids, last, rng=None):
         """ids (B, T) and the place of each extract token, last (B,); padding behind it -> scores (B, K), logits (B, T, V)."""
-        if np.shape(last) != ids.shape[:1] or np.min(last) < 0 or np.max(last) >= ids.shape[1]:
+        ids, last = np.asarray(ids), np.asarray(last)
+        if last.shape != ids.shape[:1] or last.min() < 0 or last.max() >= ids.shape[1]:
             raise ValueError(f"classify: last is {last}, expected {len(ids)} places below {ids.shape[1]}, one for each row of the ids")
         x = self.hidden(ids, rng=rng)
-        scores = self.score(x[np.arange(len(ids)), last])  # (B, K)
+        extract = F.dropout(x[np.arange(len(ids)), last], self.config.dropout, rng)  # (B, C)
+        scores = self.score(extract)  # (B, K)
         return scores, F.linear(x, self.wte.weight)
 
 
@@ -208,6 +213,7 @@ def loss(model, ids, targets, rng=None):
 
 def fine_tuning_loss(model, ids, last, labels, weight=0.5, rng=None):
     """Equation 8 of a Classifier, in nats. labels (B,) int below K; weight: the paper's lambda. Padding counts nowhere."""
+    ids = np.asarray(ids)
     B, T = ids.shape
     scores, logits = model.classify(ids, last, rng)
     targets = np.where(np.arange(1, T) <= np.reshape(last, (B, 1)), ids[:, 1:], -100)  # (B, T-1)
@@ -222,6 +228,8 @@ def generate(model, ids, n, *, rng=None, temperature=1.0, top_k=None, top_p=None
     model = frozen(model)
     context = model.config.context
     ids = np.asarray(ids)
+    if ids.ndim != 2 or n < 0:
+        raise ValueError(f"generate: ids have shape {ids.shape} and n is {n}, expected (B, T) and at least 0; one sequence is ids[None]")
     new, cache = ids[:, -context:], model.empty_cache(len(ids))
     for _ in range(n):
         if cache[0].length + new.shape[1] > context:
@@ -235,8 +243,7 @@ def generate(model, ids, n, *, rng=None, temperature=1.0, top_k=None, top_p=None
 def attention_maps(model, ids):
     """Where each head looks: softmax(q k^T / sqrt(hd) + causal) of every layer, (L, B, nh, T, T)."""
     model = frozen(model)
-    x = model.wte(ids) + model.wpe(np.arange(ids.shape[1]))
-    maps = []
+    x, maps = model.embed(ids), []
     for block in model.h:
         q, k, _ = block.attn.split(block.attn.c_attn(x))
         maps.append(F.attention_weights(q, k, causal=True))
@@ -248,23 +255,26 @@ def published(state):
     """A published GPT-1 checkpoint's arrays, {name: array}, under this model's names and shapes.
 
     The published linear maps ("Conv1D") are stored (in, out), the buffers `attn.bias` are causal
-    masks, and the tied head may stand a second time as `lm_head.weight`.
+    masks, and the tied head may stand a second time as `lm_head.weight`, which must be equal.
     """
-    renamed = {}
-    for name, array in state.items():
+
+    def rename(name):
         name = name.removeprefix("transformer.").replace("tokens_embed", "wte").replace("positions_embed", "wpe")
-        if name == "lm_head.weight" or name.endswith((".attn.bias", ".attn.masked_bias", "position_ids")):
-            continue
-        transposed = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
-        renamed[name] = array.T if transposed else array
-    return renamed
+        return None if name.endswith((".attn.bias", ".attn.masked_bias", "position_ids")) else name
+
+    first = [f"{prefix}{name}.weight" for prefix in ("transformer.", "") for name in ("tokens_embed", "wte")]
+    state = without_copies(state, [("lm_head.weight", first)])
+    return {name: transposed(name, array) for name, array in renamed(state, rename).items()}
 
 
 def to_published(state):
     """The inverse: this model's state_dict under the published names and shapes."""
-    renamed = {}
+    theirs = {}
     for name, array in state.items():
-        transposed = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
-        name = name.replace("wte", "tokens_embed").replace("wpe", "positions_embed")
-        renamed[name if name.startswith("score.") else "transformer." + name] = array.T if transposed else array
-    return renamed
+        new = name.replace("wte", "tokens_embed").replace("wpe", "positions_embed")
+        theirs[new if name.startswith("score.") else "transformer." + new] = transposed(name, array)
+    return theirs
+
+
+def transposed(name, array):
+    return array.T if name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")) else array

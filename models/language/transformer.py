@@ -203,10 +203,9 @@ class Transformer(Module):
 
     def embed(self, name, ids, start=0, rng=None):
         """Equation 2; ids stand at the positions start, start + 1, ..."""
-        if np.ndim(ids) != 2 or not np.size(ids):
-            raise ValueError(
-                f"Transformer: {name} has shape {np.shape(ids)}, expected (B, length), neither 0; one sequence is {name}[None]"
-            )
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or not ids.size:
+            raise ValueError(f"Transformer: {name} has shape {ids.shape}, expected (B, length), neither 0; one sequence is {name}[None]")
         B, T = ids.shape
         C = self.config.width
         x = self.embedding(ids) * math.sqrt(C) + sinusoids(T, C, start, self.config.dtype)  # (B, T, C)
@@ -215,7 +214,7 @@ class Transformer(Module):
     def encode(self, src, rng=None):
         """src (B, S) int, padded at the end with config.pad -> the Memory."""
         x = self.embed("src", src, rng=rng)
-        seen = (src != self.config.pad)[:, None, None, :]  # (B, 1, 1, S)
+        seen = (np.asarray(src) != self.config.pad)[:, None, None, :]  # (B, 1, 1, S)
         for layer in self.encoder:
             x = layer(x, seen, rng)
         return Memory([layer.cross_attn.keys_values(x) for layer in self.decoder], seen)
@@ -270,7 +269,7 @@ def generate(model, src, *, longest=None, rng=None, temperature=1.0):
     """
     model = frozen(model)
     c, B, memory = model.config, len(src), model.encode(src)
-    longest = src.shape[1] + 50 if longest is None else longest
+    longest = np.shape(src)[1] + 50 if longest is None else longest
     if longest < 1:
         raise ValueError(f"generate: longest is {longest}, expected at least 1")
     cache = model.empty_cache(B, longest)
@@ -290,7 +289,7 @@ def translate(model, src, *, beams=4, alpha=0.6, longest=None):
     """
     model = frozen(model)
     c, B, memory = model.config, len(src), model.encode(src).repeated(beams)
-    longest = src.shape[1] + 50 if longest is None else longest
+    longest = np.shape(src)[1] + 50 if longest is None else longest
     cache = model.empty_cache(B * beams, longest)
 
     def advance(rows, tokens):  # the memory stays as it is: an item's hypotheses share their source

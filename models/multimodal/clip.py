@@ -10,20 +10,20 @@ training: describe its classes in words, and take the description that is neares
     (2)  text  = unit(W_t ln_final(causal encoder(token[ids] + pos))[end])                  unit(v) = v / |v|
     (3)  block:  z' = z + attn(ln_1(z)),  z'' = z' + mlp(ln_2(z')),  mlp = fc2(quick_gelu(fc1(x)))
     (4)  quick_gelu(x) = x sigmoid(1.702 x)
-    (5)  logits = s image text^T,  s = min(exp(t), 100),  t learned, ln(1 / 0.07) at first
+    (5)  logits = s image text^T,  s = exp(t),  t learned, ln(1 / 0.07) at first, at most ln 100 after each step: see `clamp`
     (6)  loss  = (- mean_b log softmax(logits_b)[b] - mean_b log softmax(logits^T_b)[b]) / 2
 
 B pairs, Cin channels, H W image, P patch, N patches, T text length, C width of an encoder, D width of the common space,
 V vocabulary, K classes.
 
-Differs from the paper: s is clipped where it is used, and not by writing to t after each step; no half precision, no
-ResNet as image encoder. Text behind the end token is ignored: the encoder is causal, and the end token speaks for the text.
+Differs from the paper: no half precision, no ResNet as image encoder. Text behind the end token is ignored: the encoder is causal, and the end token speaks for the text.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tinygrad_notes import Tensor, frozen
+from models.published import LARGEST, number, numbers, renamed
+from tinygrad_notes import Tensor, frozen, load, stop_gradient
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Conv2d, Embedding, LayerNorm, Linear, Module, MultiHeadAttention, init
 
@@ -56,7 +56,7 @@ class Encoder:
             raise ValueError(
                 f"Encoder: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share"
             )
-        if self.activation not in ACTIVATIONS:
+        if self.activation not in list(ACTIVATIONS):  # a list, since a file may say anything
             raise ValueError(f"Encoder: activation is {self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
 
 
@@ -108,17 +108,15 @@ class Config:
             raise ValueError(f"CLIP: config.json says {found}, expected ('clip', 'CLIPModel'); use the model it names")
         # Old files have a second copy of each part, which counts.
         vision, text = (config.get(f"{part}_config_dict") or config.get(f"{part}_config") or {} for part in ("vision", "text"))
-        end, known = text.get("eos_token_id", 49407), Config()  # what a file leaves out is as in ViT-B/32
+        if not (isinstance(vision, dict) and isinstance(text, dict)):
+            raise ValueError("CLIP: config.json has a text_config or vision_config that is no object; use the file as published")
+        end = number("eos_token_id", text.get("eos_token_id", 49407), 0, LARGEST)
+        found = numbers(vision, IMAGE_SIZES) | numbers(text, TEXT_SIZES) | numbers(config, {"projection_dim": "space"})
         return Config(
-            vision=encoder_of(vision, known.vision),
-            text=encoder_of(text, known.text),
-            image=vision.get("image_size", known.image),
-            patch=vision.get("patch_size", known.patch),
-            channels=vision.get("num_channels", known.channels),
-            vocabulary=text.get("vocab_size", known.vocabulary),
-            context=text.get("max_position_embeddings", known.context),
+            vision=encoder_of(vision, Config().vision),  # what a file leaves out is as in ViT-B/32
+            text=encoder_of(text, Config().text),
             end=None if end == 2 else end,  # 2 was a mistake in the files of OpenAI's models: those take the highest id
-            space=config.get("projection_dim", known.space),
+            **found,
         )
 
     def to_published(self) -> dict:
@@ -126,9 +124,9 @@ class Config:
         if self.end == 2:
             raise ValueError("CLIP: end is 2, which published files write for the highest id of a text; renumber the tokens")
         space = {"projection_dim": self.space}
-        vision = {"image_size": self.image, "patch_size": self.patch, "num_channels": self.channels}
-        end = 2 if self.end is None else self.end
-        text = {"vocab_size": self.vocabulary, "max_position_embeddings": self.context, "eos_token_id": end}
+        vision = {theirs: getattr(self, ours) for theirs, ours in IMAGE_SIZES.items()}
+        end = {"eos_token_id": 2 if self.end is None else self.end}
+        text = end | {theirs: getattr(self, ours) for theirs, ours in TEXT_SIZES.items()}
         return {
             "model_type": "clip",
             "architectures": ["CLIPModel"],
@@ -138,23 +136,19 @@ class Config:
         }
 
 
-SIZES = {
-    "width": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "hidden": "intermediate_size",
-    "activation": "hidden_act",
-    "eps": "layer_norm_eps",
-}
+IMAGE_SIZES = {"image_size": "image", "patch_size": "patch", "num_channels": "channels"}
+TEXT_SIZES = {"vocab_size": "vocabulary", "max_position_embeddings": "context"}
+SIZES = {"hidden_size": "width", "num_hidden_layers": "layers", "num_attention_heads": "heads"}
+SIZES |= {"intermediate_size": "hidden", "layer_norm_eps": "eps"}
 
 
 def encoder_of(part, default):
     """The vision or text part of config.json as an Encoder; what it leaves out is as in `default`."""
-    return Encoder(**{ours: part.get(theirs, getattr(default, ours)) for ours, theirs in SIZES.items()})
+    return replace(default, **numbers(part, SIZES), activation=part.get("hidden_act", default.activation))
 
 
 def published_sizes(encoder):
-    return {theirs: getattr(encoder, ours) for ours, theirs in SIZES.items()}
+    return {theirs: getattr(encoder, ours) for theirs, ours in SIZES.items()} | {"hidden_act": encoder.activation}
 
 
 def draw(layer, std, rng):
@@ -212,9 +206,10 @@ class ImageEncoder(Module):
         self.ln_post = LayerNorm(C, eps=config.vision.eps, dtype=dtype)
 
     def __call__(self, images):
-        if images.ndim != 4 or images.shape[1:] != self.shape or images.dtype.kind != "f":
+        images = images if hasattr(images, "dtype") else np.asarray(images)
+        if images.ndim != 4 or images.shape[1:] != self.shape or images.dtype.kind != "f" or not len(images):
             raise ValueError(
-                f"CLIP: images are {images.dtype} {images.shape}, expected floats (B, {', '.join(map(str, self.shape))}); tinygrad_notes.images makes them"
+                f"CLIP: images are {images.dtype} {images.shape}, expected floats (B, {', '.join(map(str, self.shape))}), B at least 1; tinygrad_notes.images makes them"
             )
         B, C = len(images), len(self.cls)
         x = self.patch(images).reshape(B, C, -1)  # (B, C, N)
@@ -279,10 +274,8 @@ class CLIP(Module):
         return F.normalize(self.text_projection(self.text(ids)))
 
     def scale(self):
-        """s of equation 5. At the limit t still has its gradient, so that it can come back; past it, none."""
-        t = self.logit_scale
-        limit = math.log(LARGEST_SCALE)
-        return np.exp(np.where(t > limit, t.dtype.type(limit), t))
+        """s of equation 5."""
+        return np.exp(self.logit_scale)
 
     def __call__(self, images, ids):
         return self.scale() * (self.encode_images(images) @ self.encode_texts(ids).T)
@@ -295,13 +288,19 @@ def loss(model, images, ids):
     return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
 
 
+def clamp(model):
+    """t <- min(t, ln 100), in place; for after each step of the optimizer. The gradient at the limit is whole, so t can come back."""
+    t = {"t": model.logit_scale}
+    load(t, {"t": np.asarray(np.minimum(stop_gradient(t["t"]), t["t"].dtype.type(math.log(LARGEST_SCALE))))})
+
+
 def class_vectors(model, ids):
     """Prompt ensembling: prompts (K, M, T), M descriptions of each of K classes -> (K, D), their mean direction (section 3.1.4).
 
     The mean is taken of vectors, not of probabilities: however many prompts there are, a class costs one product.
     """
-    K, M, T = ids.shape
-    vectors = frozen(model).encode_texts(ids.reshape(K * M, T)).reshape(K, M, -1)  # (K, M, D)
+    K, M, T = np.shape(ids)
+    vectors = frozen(model).encode_texts(np.reshape(ids, (K * M, T))).reshape(K, M, -1)  # (K, M, D)
     return F.normalize(vectors.mean(axis=1))
 
 
@@ -341,7 +340,7 @@ def rename(name, outer, inner):
 def published(state):
     """A published CLIPModel checkpoint's arrays, {name: array}, under this model's names. Tables of position numbers are left out."""
     outer, inner = ({theirs: ours for ours, theirs in table.items()} for table in (NAMES, INNER))
-    return {rename(name, outer, inner): array for name, array in state.items() if not name.endswith("position_ids")}
+    return renamed(state, lambda name: None if name.endswith("position_ids") else rename(name, outer, inner))
 
 
 def to_published(state):

@@ -6,6 +6,7 @@ import json
 import tinygrad_notes as tn
 from models.multimodal import clip
 from tests.golden.vit_clip_settings import SETTINGS, ours
+from tinygrad_notes import saving
 from tinygrad_notes.images import Preprocessing, resize, whole_size
 
 import numpy as np
@@ -60,6 +61,19 @@ def test_outputs_and_gradients(text, vision, space, dtype, tolerance, tmp_path):
     largest = max(np.abs(g).max() for g in expected.values())
     for name, g in gradients.items():
         np.testing.assert_allclose(g, expected[name], rtol=0, atol=1e-4 * largest if dtype == np.float32 else 1e-9 * largest, err_msg=name)
+
+
+@pytest.mark.parametrize("t", [4.7, 5.0])
+def test_a_scale_past_100_is_used_as_it_is(t, tmp_path):
+    text, vision = TEXT | {"max_position_embeddings": 12, "eos_token_id": 49}, VISION | {"image_size": 8, "patch_size": 8}
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=5, logit_scale_init_value=t)
+    theirs = transformers.CLIPModel(config)
+    theirs.save_pretrained(tmp_path)
+    model = saving.from_pretrained(tmp_path, clip.CLIP)
+    images, ids = np.random.default_rng(1).normal(size=(2, 3, 8, 8)).astype(np.float32), np.array([[9, 49], [8, 49]])
+    expected = theirs(input_ids=torch.tensor(ids), pixel_values=torch.tensor(images)).logits_per_image
+    assert theirs.logit_scale.exp().item() > 101
+    np.testing.assert_allclose(model(images, ids).value, expected.detach().numpy(), atol=1e-3)  # 150 times the rounding of a cosine
 
 
 @pytest.mark.parametrize("end", [None, 10])

@@ -96,7 +96,7 @@ def test_our_weights_load_there(kind, ours):
 
 
 def test_a_saved_config_is_read(tmp_path):
-    config = transformers.OpenAIGPTConfig(**SHAPES["odd"], num_labels=7, resid_pdrop=0.2)
+    config = transformers.OpenAIGPTConfig(**SHAPES["odd"], num_labels=7, resid_pdrop=0.2, embd_pdrop=0.2)
     config.save_pretrained(tmp_path)
     ours = gpt1.Config.from_published(json.loads((tmp_path / "config.json").read_text()))
     assert ours == gpt1.Config(53, 512, 3, 3, 33, classes=7, dropout=0.2, eps=1e-6)

@@ -1,5 +1,7 @@
 """From logits to tokens."""
 
+import math
+
 from tinygrad_notes.functional.activations import softmax
 
 import numpy as np
@@ -10,16 +12,24 @@ def sample(logits, rng: np.random.Generator | None, *, temperature: float = 1.0,
 
     temperature divides the logits. top_k keeps the k most likely tokens (Fan et al. 2018); top_p then
     keeps the fewest most likely ones whose probabilities reach p (Holtzman et al. 2019, "nucleus").
+    A logit of -inf excludes its token. Raises ValueError for logits of which none is the largest: nan, inf, or a row of -inf.
     """
-    if temperature <= 0:
-        raise ValueError(f"sample: temperature is {temperature}, expected more than 0; for the most likely token pass rng=None")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"sample: temperature is {temperature}, expected a number above 0; for the most likely token pass rng=None")
     if top_k is not None and top_k < 1:
         raise ValueError(f"sample: top_k is {top_k}, expected at least 1, or None for all tokens")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"sample: top_p is {top_p}, expected 0 < top_p <= 1, or None for all tokens")
+    largest = np.max(logits, axis=-1, keepdims=True)  # (B, 1)
+    if not np.isfinite(largest).all():
+        row = int(np.argmin(np.isfinite(largest)))
+        raise ValueError(
+            f"sample: the largest logit of row {row} is {largest.flat[row]}, expected a finite number; look for nan in the model"
+        )
     if rng is None:
         return np.argmax(logits, axis=-1)
-    p = softmax(np.asarray(logits, np.float64) / temperature)  # (B, V)
+    with np.errstate(over="ignore"):  # the largest is 0 at any temperature, and the others may well be -inf
+        p = softmax((np.asarray(logits, np.float64) - largest) / temperature)  # (B, V)
     if top_k is not None or top_p is not None:
         order = np.argsort(-p, axis=-1, kind="stable")
         ranked = np.take_along_axis(p, order, axis=-1)  # most likely first

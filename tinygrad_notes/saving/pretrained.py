@@ -18,6 +18,7 @@ Tokenisers have their own `from_pretrained`, in `text`.
 
 import dataclasses
 import json
+import math
 import os
 import sys
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -25,10 +26,11 @@ from types import ModuleType
 from typing import Any
 
 from tinygrad_notes.saving.arrays import CheckpointError, _write_atomically, map_arrays, save_arrays
-from tinygrad_notes.tree import load, state_dict
+from tinygrad_notes.tree import leaves, load, state_dict
 
 import numpy as np
 
+ROOM = 2**26  # numbers of an array that is not questioned before it is made, so that an error can tell both shapes
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 UNFIT = (
     ValueError,
@@ -37,14 +39,26 @@ UNFIT = (
     IndexError,
     AttributeError,
     ZeroDivisionError,
+    OverflowError,
+    MemoryError,
 )  # what code meets in files that are not as expected
 
 
 class Blank(np.random.Generator):
-    """A generator whose real numbers are all 0, at no cost: for a model whose weights are about to be loaded."""
+    """A generator whose real numbers are all 0, at no cost: for a model whose weights are about to be loaded.
+
+    largest: of an array, in numbers; ValueError for a larger one, for which there cannot be weights.
+    """
+
+    def __init__(self, largest=math.inf):
+        super().__init__(np.random.PCG64(0))
+        self.largest = largest
 
     def normal(self, loc=0.0, scale=1.0, size=None):
-        return np.zeros(() if size is None else size)
+        shape = () if size is None else size
+        if math.prod(np.atleast_1d(shape).tolist()) > self.largest:
+            raise ValueError(f"its sizes ask for an array {shape}, but the largest of the folder has {self.largest} numbers at most")
+        return np.zeros(shape)
 
     def uniform(self, low=0.0, high=1.0, size=None):
         return self.normal(size=size)
@@ -59,7 +73,7 @@ def from_pretrained(folder: str | os.PathLike, architecture: type, *, dtype: Any
     line, for all that does not fit: another architecture, missing or unexpected names, shapes, a damaged file.
     """
     place = Path(folder)
-    module = _module(architecture)
+    module = _module(architecture, "from_pretrained")
     if not place.is_dir():
         raise FileNotFoundError(f"{place}: is not there, or not a folder; expected one with {CONFIG} and {WEIGHTS}")
     published = _read_json(place / CONFIG)
@@ -68,8 +82,11 @@ def from_pretrained(folder: str | os.PathLike, architecture: type, *, dtype: Any
     kind = np.dtype(dtype if dtype is not None else np.float64 if wide else np.float32)
     if kind not in (np.float32, np.float64):
         raise ValueError(f"from_pretrained: dtype is {kind}, expected float32 or float64, in which models compute")
+    largest = max(ROOM, *(array.size for array in arrays.values()))
     try:
-        model = architecture(_with_dtype(module.Config.from_published(published), kind.type), Blank(np.random.PCG64(0)))
+        config = _with_dtype(module.Config.from_published(published), kind.type)
+        _check_layers(config, len(arrays))
+        model = architecture(config, Blank(largest))
     except UNFIT as error:
         raise CheckpointError(f"{place / CONFIG}: does not fit {architecture.__name__}: {_reason(error)}") from error
     try:
@@ -85,13 +102,16 @@ def save_pretrained(model: Any, folder: str | os.PathLike) -> None:
     """Write config.json and model.safetensors, from which `from_pretrained` and Hugging Face's libraries make the model again.
 
     The folder is made if it is not there; these two files are replaced, each as a whole, and others stay.
-    Raises CheckpointError if they cannot be written.
+    Raises CheckpointError if they cannot be written, and ValueError for a model that is not as its configuration says,
+    such as one with adapters: nobody could load it.
     """
     place = Path(folder)
-    module = _module(type(model))
+    module = _module(type(model), "save_pretrained")
     if not hasattr(module, "to_published") or not hasattr(module.Config, "to_published"):
         raise TypeError(f"save_pretrained: {module.__name__} has no published form; give its Config and itself a to_published")
-    arrays = module.to_published(state_dict(model))
+    state = state_dict(model)
+    _check_unchanged(model, state)
+    arrays = module.to_published(state)
     kinds = sorted({str(array.dtype) for array in arrays.values() if array.dtype.kind == "f"})
     config = model.config.to_published() | {"dtype": kinds[-1] if kinds else "float32"}
     try:
@@ -102,13 +122,37 @@ def save_pretrained(model: Any, folder: str | os.PathLike) -> None:
     _write_atomically(os.fspath(place / CONFIG), (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
 
 
-def _module(architecture: type) -> ModuleType:
+def _check_layers(config: Any, arrays: int) -> None:
+    """ValueError where a configuration, or one within it, has more layers than there are arrays: a number that would take for ever."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_layers(value, arrays)
+        elif field.name == "layers" and value > arrays:
+            raise ValueError(f"it has {value} layers, but the folder {arrays} arrays; use the files of one model")
+
+
+def _check_unchanged(model: Any, state: dict[str, np.ndarray]) -> None:
+    """ValueError where the model's arrays are not those of a new one with its configuration."""
+    fresh = {path: leaf.shape for path, leaf in leaves(type(model)(model.config, Blank()))}
+    problems = {
+        "unexpected": state.keys() - fresh.keys(),
+        "missing": fresh.keys() - state.keys(),
+        "of another shape": {name for name in state.keys() & fresh.keys() if state[name].shape != fresh[name]},
+    }
+    if any(problems.values()):
+        found = "; ".join(f"{kind} {', '.join(sorted(names)[:4])}" for kind, names in problems.items() if names)
+        raise ValueError(f"save_pretrained: the model has adapters or other changes: {found}; lora.merge it first")
+
+
+def _module(architecture: type, caller: str) -> ModuleType:
     """The module that says how this class of models is published: the first of its own and its base classes' that does."""
     for base in getattr(architecture, "__mro__", ()):
         module = sys.modules.get(base.__module__)
         if module and hasattr(module, "published") and hasattr(getattr(module, "Config", None), "from_published"):
             return module
-    raise TypeError(f"from_pretrained: {architecture!r} is not a class of models with a published form; expected one such as gpt.GPT")
+    given = getattr(architecture, "__name__", f"a {type(architecture).__name__}")
+    raise TypeError(f"{caller}: {given} is not a class of models with a published form; expected one such as gpt.GPT")
 
 
 def _with_dtype(config: Any, dtype: type) -> Any:

@@ -155,6 +155,7 @@ def train(model, steps, name, rate=4e-3):
         loss = clip.loss(model, *batch())
         grads, _ = optim.clip_by_global_norm(tn.gradients(loss, params, unused="raise"), 1.0)
         optimizer.step(grads, lr=schedule(step))
+        clip.clamp(model)  # s stays at 100 or below
         losses.append(loss.item())
     return losses
 

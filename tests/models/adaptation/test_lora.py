@@ -284,7 +284,10 @@ def test_bad_input_is_one_line_that_says_what_to_do():
     model, rng = tiny(), np.random.default_rng(0)
     for changes, message in [
         ({"r": 0}, "r is 0"),
+        ({"r": True}, "r is True"),
+        ({"r": 2.0}, "r is 2.0"),
         ({"alpha": -1.0}, "alpha -1.0"),
+        ({"alpha": math.inf}, "alpha inf"),
         ({"targets": "*q_proj"}, "expected a tuple"),
         ({"targets": ("*c_attn:x",)}, ":q, :k, :v"),
     ]:
@@ -292,6 +295,9 @@ def test_bad_input_is_one_line_that_says_what_to_do():
             lora.Config.tiny(**changes)
     with pytest.raises(ValueError, match=r"no linear map matches .*; the model has h.0.attn.c_attn, .*h.1.mlp.c_proj$"):
         lora.adapter(model, lora.Config.tiny(targets=("*q_proj",)), rng)
+    with pytest.raises(ValueError, match=r"no linear map matches \*z_attn:k; the model has"):
+        lora.adapter(model, lora.Config.tiny(targets=("*c_attn:q", "*z_attn:k")), rng)
+    assert lora.adapter(model, lora.Config.tiny(r=np.int64(2)), rng)["h.0.attn.c_attn:q"].A.shape == (2, 12)
     with pytest.raises(ValueError, match=r"10 rows, which are not those of q, k and v"):
         lora.adapter({"c_attn": nn.Linear(4, 10, rng=rng)}, lora.Config.tiny(), rng)
     with pytest.raises(ValueError, match="has no bias to train"):

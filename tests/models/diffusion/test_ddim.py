@@ -193,5 +193,12 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
     for options in ({"eta": -0.1}, {"eta": 1.1, "rng": RNG(0)}, {"eta": 0.5}):
         with pytest.raises(ValueError, match=r"ddim.sample: eta is .*expected an eta from 0 to 1, and an rng"):
             ddim.sample(model, process, x, [5], **options)
+        with pytest.raises(ValueError, match=r"ddim.p_sample: eta is .*expected an eta from 0 to 1, and an rng"):
+            ddim.p_sample(model, process, x, 5, 3, **options)
+    with pytest.raises(ValueError, match=r"eta is 0\.5 from t = 3 up to s = 5, expected 0"):
+        ddim.p_sample(model, process, x, 3, 5, eta=0.5, rng=RNG(0))
+    for t, s in ((11, 3), (3, -1), (0, 11)):
+        with pytest.raises(ValueError, match=r"ddim.p_sample: times go from .*, expected times from 0 to T = 10"):
+            ddim.p_sample(model, process, x, t, s)
     with pytest.raises(ValueError, match=r"slerp: a is \(3, 2\) and b \(2, 2\)"):
         ddim.slerp(x, x[:2], 0.5)

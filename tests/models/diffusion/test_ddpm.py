@@ -316,6 +316,15 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
     for t in (11, -1, np.array([1, 2, 11])):
         with pytest.raises(ValueError, match=r"q_sample: times go from .*, expected times from 0 to T = 10"):
             process.q_sample(x, t, x)
+    for name, first in (("predict_x0", 0), ("predict_eps", 1), ("q_posterior", 1)):
+        for t in (11, first - 1, np.array([1, 2, 11])):
+            arguments = (x, x, t) if name == "q_posterior" else (x, t, x)
+            with pytest.raises(ValueError, match=rf"{name}: times go from .*, expected times from {first} to T = 10"):
+                getattr(process, name)(*arguments)
+    with pytest.raises(ValueError, match="cosine_betas: T is 0, expected at least 1"):
+        ddpm.cosine_betas(0)
+    with pytest.raises(ValueError, match=r"ddpm\.sample: rng is None, expected a generator"):
+        ddpm.sample(lambda x, t: x, process, (3, 2), None)
     with pytest.raises(ValueError, match=r"q_sample: x0 is \(3, 2\) and eps \(1, 2\)"):
         process.q_sample(x, 1, x[:1])
     with pytest.raises(TypeError, match=r"int64 \(3, 2\), expected floats"):

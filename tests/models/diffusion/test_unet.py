@@ -176,9 +176,10 @@ def test_a_published_state_dict_loads():
 def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
     model = tiny(classes=3)
     x, t = images(model.config), T2
-    for bad in (x[:, :, :3], x[0], x[:, :, :, :2], x[:0], np.repeat(x, 2, axis=1)):
+    for bad in (x[:, :, :3], x[0], x[:, :, :, :2], x[:0], np.repeat(x, 2, axis=1), x.astype(int)):
         with pytest.raises(ValueError, match=r"UNet: x has shape .*expected \(B, 1, 4, 4\)"):
             model(bad, t)
+    assert np.array_equal(model(x.tolist(), t.tolist()).value, model(x, t).value)
     for bad in (3, np.array([3]), T2[:, None]):
         with pytest.raises(ValueError, match=r"UNet: t has shape .*expected \(2,\)"):
             model(x, bad)

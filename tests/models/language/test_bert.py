@@ -313,14 +313,39 @@ def test_published_names_there_and_back(kind):
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): a for name, a in theirs.items()
     }
     older["bert.embeddings.position_ids"] = np.arange(10)[None]
-    older["cls.predictions.decoder.weight"] = state.get("bert.word.weight")
-    older["cls.predictions.decoder.bias"] = state.get("mlm.bias")
+    if kind is bert.PreTraining:
+        older["cls.predictions.decoder.weight"] = state["bert.word.weight"]
+        older["cls.predictions.decoder.bias"] = state["mlm.bias"]
     for found in (bert.published(theirs), bert.published(older)):
         assert found.keys() == state.keys()
         assert all(found[name] is theirs[old] for name, old in zip(state, theirs))
     other = tiny(kind, seed=9)
     tn.load(other, bert.published(theirs))
     assert np.array_equal(other.bert.word.weight.value if prefix else other.word.weight.value, state[f"{prefix}word.weight"])
+
+
+def test_a_decoder_of_its_own_and_names_that_stand_twice_are_refused():
+    theirs = bert.to_published(tn.state_dict(tiny()))
+    word, bias = theirs["bert.embeddings.word_embeddings.weight"], theirs["cls.predictions.bias"]
+    for name, first, other in (
+        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight", word + 1e-3),
+        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight", word[1:]),
+        ("cls.predictions.decoder.bias", "cls.predictions.bias", bias + 1e-3),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} differs from {first}, to which it is tied here"):
+            bert.published(theirs | {name: other})
+    with pytest.raises(ValueError, match=r"pooler.dense.weight and bert.pooler.weight are both bert.pooler.weight here"):
+        bert.published(theirs | {"bert.pooler.weight": word})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_hidden_layers", "2"), ("hidden_size", -4), ("layer_norm_eps", None), ("hidden_dropout_prob", -0.1), ("id2label", [1])],
+)
+def test_numbers_that_cannot_be_are_refused(key, value):
+    with pytest.raises(ValueError, match=rf"^Config.from_published: {key} is .*, expected ") as caught:
+        bert.Config.from_published(CONFIG | {key: value})
+    assert "\n" not in str(caught.value)
 
 
 def test_names_that_are_not_berts_are_left_for_the_loader_to_refuse():
@@ -350,6 +375,7 @@ def test_a_published_config():
     assert bert.Config.from_published(CONFIG) == expected
     assert bert.Config.from_published(bert.Config.tiny(std=0.1, dropout=0.3).to_published()) == bert.Config.tiny(std=0.1, dropout=0.3)
     assert bert.Config.from_published({"model_type": "bert"}) == bert.Config.base()
+    assert bert.Config.tiny().to_published()["attention_probs_dropout_prob"] == 0.0
     assert bert.Config.large().width // bert.Config.large().heads == 64
 
 
@@ -383,6 +409,12 @@ def test_a_config_of_another_model_is_refused(key, value):
     assert "\n" not in str(caught.value)
 
 
+def test_lists_of_ids():
+    model = tiny()
+    for a, b in zip(model(IDS.tolist(), SEGMENTS.tolist(), MASK.tolist()), model(IDS, SEGMENTS, MASK), strict=True):
+        assert np.array_equal(a.value, b.value)
+
+
 def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
     model = tiny()
     long = np.zeros((1, 11), int)
@@ -395,6 +427,8 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
         (lambda: model(IDS, SEGMENTS, MASK[:1]), ValueError, r"mask is bool \(1, 10\), expected bool \(2, 10\)"),
         (lambda: model(np.array([1, 2])), ValueError, r"BERT: ids have shape \(2,\), expected \(B, T\)"),
         (lambda: model(np.zeros((1, 0), int)), ValueError, r"BERT: ids have shape \(1, 0\)"),
+        (lambda: model([[1.0, 2.0]]), TypeError, r"ids are float64 \(1, 2\), expected integers"),
+        (lambda: bert.sentence_pairs(DOCUMENTS, 2, 4, SPECIAL, np.random.default_rng(0)), ValueError, "length is 4, expected at least 5"),
         (lambda: bert.loss(model, *BATCH, TARGETS * 0 - 100, IS_RANDOM), ValueError, "none of the 20 tokens is hidden"),
         (lambda: bert.Config.tiny(width=10, heads=3), ValueError, "width 10 is not a multiple of heads 3"),
         (lambda: bert.sentence_pairs(DOCUMENTS[:1], 2, 13, SPECIAL, np.random.default_rng(0)), ValueError, "1 documents"),

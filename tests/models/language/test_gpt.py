@@ -143,9 +143,23 @@ def test_sampling_follows_temperature_top_k_and_top_p():
     near(frequencies(top_p=0.8), [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0])  # the smallest set that reaches 0.8
     near(frequencies(top_p=0.3), [1, 0, 0, 0])
     assert F.sample(logits, None).tolist() == [0]
-    for options in ({"temperature": 0.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}):
+    for options in ({"temperature": 0.0}, {"temperature": np.nan}, {"temperature": np.inf}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}):
         with pytest.raises(ValueError, match=f"sample: {next(iter(options))}"):
             F.sample(logits, rng, **options)
+
+
+def test_sampling_at_any_temperature_and_of_logits_that_cannot_be():
+    rng = np.random.default_rng(0)
+    logits = np.array([[1.0, 3.0, -np.inf], [2.0, -1.0, -np.inf]], np.float32)
+    for temperature in (1e-3, 1e-308, 5e-324):  # 3 / 1e-308 is inf
+        assert F.sample(logits, rng, temperature=temperature).tolist() == [1, 0]
+    assert not np.any(F.sample(np.repeat(logits, 500, axis=0), rng, temperature=1e300) == 2)
+    for value in (np.nan, np.inf):
+        for generator in (rng, None):
+            with pytest.raises(ValueError, match=rf"sample: the largest logit of row 1 is {value}, expected a finite number"):
+                F.sample(np.array([[0.0, 1.0], [value, 0.0]]), generator)
+    with pytest.raises(ValueError, match="the largest logit of row 0 is -inf"):
+        F.sample(np.full((1, 3), -np.inf), rng)
 
 
 def test_attention_maps_are_causal_distributions():
@@ -169,6 +183,17 @@ def test_a_published_state_dict_loads():
     assert np.array_equal(other(IDS[:, :8]).value, model(IDS[:, :8]).value)
 
 
+def test_a_head_of_its_own_and_names_that_stand_twice_are_refused():
+    theirs = gpt.to_published(tn.state_dict(tiny()))
+    head = theirs["transformer.wte.weight"].copy()
+    head[-1, -1] += 1e-3
+    for other in (head, head[1:]):
+        with pytest.raises(ValueError, match=r"lm_head.weight differs from transformer.wte.weight, to which it is tied here"):
+            gpt.published(theirs | {"lm_head.weight": other})
+    with pytest.raises(ValueError, match=r"transformer.ln_f.bias and ln_f.bias are both ln_f.bias here"):
+        gpt.published(theirs | {"ln_f.bias": theirs["transformer.ln_f.bias"]})
+
+
 def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
     model = tiny()
     with pytest.raises(ValueError, match=r"9 positions, but the context is 8; crop"):
@@ -180,5 +205,16 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
     for ids in (np.array([1, 2]), [1, 2], np.zeros((1, 0), int)):
         with pytest.raises(ValueError, match=r"GPT: ids have shape .*expected \(B, T\)"):
             model(ids)
+        with pytest.raises(ValueError, match=r"GPT: ids have shape .*expected \(B, T\)"):
+            gpt.attention_maps(model, ids)
+    with pytest.raises(ValueError, match=r"9 positions, but the context is 8; crop"):
+        gpt.attention_maps(model, IDS)
+    with pytest.raises(TypeError, match=r"ids are float64 \(1, 2\), expected integers"):
+        model([[1.0, 2.0]])
+    assert np.array_equal(model([[1, 2]]).value, model(np.array([[1, 2]])).value)
+    with pytest.raises(ValueError, match=r"generate: ids have shape \(9,\) and n is 2, expected \(B, T\)"):
+        gpt.generate(model, IDS[0], 2)
+    with pytest.raises(ValueError, match=r"n is -1, expected \(B, T\) and at least 0"):
+        gpt.generate(model, IDS, -1)
     with pytest.raises(ValueError, match="width 10 is not a multiple of heads 3"):
         gpt.Config.tiny(width=10, heads=3)

@@ -74,11 +74,11 @@ def test_deterministic_given_the_rng_and_dropout_only_with_one(kind, loss):
 
 
 def test_where_dropout_acts(monkeypatch):
-    """On the embeddings and on what each half of a block adds: as published, but for the attention weights."""
+    """On the embeddings, on what each half of a block adds, and before the new layer: as published, but for the attention weights."""
     shapes, dropout = [], F.dropout
     monkeypatch.setattr(F, "dropout", lambda x, p, rng: (shapes.append((x.shape, p)), dropout(x, p, rng))[1])
     task_loss(tiny(gpt1.Classifier, dropout=0.25), np.random.default_rng(0))
-    assert shapes == [((2, 8, 12), 0.25)] * 5
+    assert shapes == [((2, 8, 12), 0.25)] * 5 + [((2, 12), 0.25)]
 
 
 @LOSSES
@@ -225,6 +225,13 @@ def test_published_names_there_and_back(kind):
         found = gpt1.published({name.replace("transformer.", prefix): a for name, a in theirs.items()})
         assert found.keys() == state.keys()
         assert all(np.array_equal(found[name], state[name]) for name in state)
+    other = theirs["lm_head.weight"].copy()
+    other[3, 4] += 1e-3
+    for head in (other, other[:-1]):
+        with pytest.raises(ValueError, match=r"lm_head.weight differs from transformer.tokens_embed.weight, to which it is tied here"):
+            gpt1.published(theirs | {"lm_head.weight": head})
+    with pytest.raises(ValueError, match=r"transformer.wpe.weight and positions_embed.weight are both wpe.weight here"):
+        gpt1.published({"transformer.wpe.weight": np.zeros(2), "positions_embed.weight": np.zeros(2)})
 
 
 CONFIG = {"model_type": "openai-gpt", "vocab_size": 99, "n_positions": 40, "n_layer": 3, "n_head": 4, "n_embd": 24}
@@ -242,6 +249,23 @@ def test_a_published_config():
     assert gpt1.Config.from_published(CONFIG | more) == gpt1.Config(99, 40, 3, 4, 24, classes=3, dropout=0.2, eps=1e-6, std=0.1)
     assert gpt1.Config.from_published(gpt1.Config.tiny(std=0.1, dropout=0.3).to_published()) == gpt1.Config.tiny(std=0.1, dropout=0.3)
     assert gpt1.Config.from_published({"model_type": "openai-gpt"}) == gpt1.Config.gpt1()
+    written = gpt1.Config.tiny(dropout=0.3).to_published()
+    assert (written["embd_pdrop"], written["resid_pdrop"], written["attn_pdrop"]) == (0.3, 0.3, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("n_layer", 2.0), ("n_head", 0), ("n_embd", True), ("layer_norm_epsilon", math.nan), ("resid_pdrop", 2), ("num_labels", None)],
+)
+def test_numbers_that_cannot_be_are_refused(key, value):
+    with pytest.raises(ValueError, match=rf"^Config.from_published: {key} is {value!r}, expected a (whole )?number from ") as caught:
+        gpt1.Config.from_published(CONFIG | {key: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_two_kinds_of_dropout_are_refused():
+    with pytest.raises(ValueError, match=r"embd_pdrop and resid_pdrop are \[0.1, 0.2\], expected one for both"):
+        gpt1.Config.from_published(CONFIG | {"embd_pdrop": 0.1, "resid_pdrop": 0.2})
 
 
 @pytest.mark.parametrize(("key", "value"), [("model_type", "gpt2"), ("model_type", None), ("afn", "relu"), ("tie_word_embeddings", False)])
@@ -261,12 +285,25 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
         (lambda: model.classify(IDS[:, :8], np.array([-1, 3])), ValueError, r"last is \[-1  3\]"),
         (lambda: model.classify(IDS[:, :8], np.array([7])), ValueError, r"last is \[7\], expected 2 places"),
         (lambda: model(IDS[:, :2], model.empty_cache(2)), TypeError, "cache is for inference"),
+        (lambda: gpt1.attention_maps(model, IDS), ValueError, "9 positions, but the context is 8; crop"),
+        (lambda: gpt1.generate(model, IDS[0], 2), ValueError, r"generate: ids have shape \(9,\) and n is 2"),
+        (lambda: gpt1.generate(model, IDS, -1), ValueError, "n is -1, expected .* at least 0"),
+        (lambda: model([[1.0, 2.0]]), TypeError, r"ids are float64 \(1, 2\), expected integers"),
         (lambda: gpt1.Config.tiny(width=10, heads=3), ValueError, "width 10 is not a multiple of heads 3"),
     ]
     for call, kind, message in cases:
         with pytest.raises(kind, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_lists_of_ids():
+    model = tiny(gpt1.Classifier)
+    ids, last = IDS[:, :8].tolist(), list(LAST)
+    assert np.array_equal(model(ids).value, model(IDS[:, :8]).value)
+    assert np.array_equal(gpt1.attention_maps(model, ids), gpt1.attention_maps(model, IDS[:, :8]))
+    task = gpt1.fine_tuning_loss(model, ids, last, LABELS).item()
+    assert task == gpt1.fine_tuning_loss(model, IDS[:, :8], LAST, LABELS).item()
 
 
 def test_the_first_loss_is_that_of_knowing_nothing():

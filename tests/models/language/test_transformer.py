@@ -406,8 +406,12 @@ def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
         model(SRC + 2, TGT)
     with pytest.raises(IndexError, match=r"id 11 is not in 0\.\.10"):
         model(SRC, TGT + 1)
-    with pytest.raises(TypeError, match="expected integers"):
-        model(SRC.astype(float), TGT)
+    for src in (SRC.astype(float), SRC.astype(float).tolist()):
+        with pytest.raises(TypeError, match="expected integers"):
+            model(src, TGT)
+    assert np.array_equal(model(SRC.tolist(), TGT.tolist()).value, model(SRC, TGT).value)
+    for decode in (transformer.generate, lambda *given, **options: transformer.translate(*given, **options)[0]):
+        assert np.array_equal(decode(model, SRC.tolist(), longest=2), decode(model, SRC, longest=2))
     with pytest.raises(TypeError, match="cache is for inference"):
         model.decode(TGT, model.encode(SRC), model.empty_cache(3, 7))
     with pytest.raises(ValueError, match="8 positions do not fit, the cache holds 7"):

@@ -67,16 +67,42 @@ def test_pairs_may_come_in_any_order_and_swapping_the_sides_transposes():
     np.testing.assert_allclose(model(IMAGES[order], IDS), model(IMAGES, IDS)[order], atol=1e-12)
 
 
-def test_the_scale_multiplies_cosines_starts_at_14_and_stops_at_100():
+def test_the_scale_multiplies_cosines_and_starts_at_14():
     model = tiny()
     assert model.scale().item() == pytest.approx(1 / 0.07)
     cosines = tn.frozen(model).encode_images(IMAGES) @ tn.frozen(model).encode_texts(IDS).T
     np.testing.assert_allclose(np.linalg.norm(tn.frozen(model).encode_texts(IDS), axis=1), 1)
     np.testing.assert_allclose(model(IMAGES, IDS).value, cosines / 0.07)
-    for t, s, slope in ((1.0, math.e, math.e), (math.log(100), 100, 100), (4.7, 100, 0), (50.0, 100, 0)):
+    for t in (1.0, math.log(100), 5.0):  # as in transformers, nothing is cut off where it is used
         model.logit_scale = tn.Tensor(np.array(t))
-        assert model.scale().item() == pytest.approx(s)
-        assert tn.gradients(model.scale(), model.logit_scale) == pytest.approx(slope)
+        assert model.scale().item() == pytest.approx(math.exp(t))
+        assert tn.gradients(model.scale(), model.logit_scale) == pytest.approx(math.exp(t))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_clamp_writes_the_scale_as_an_optimizer_would(dtype):
+    model = tiny(dtype)
+    leaf = model.logit_scale
+    for t, expected in ((1.0, 1.0), (4.7, math.log(100)), (50.0, math.log(100))):
+        tn.load({"t": leaf}, {"t": np.array(t, dtype)})
+        clip.clamp(model)
+        assert model.logit_scale is leaf
+        assert leaf.value == dtype(expected) and leaf.dtype == dtype
+        assert np.all(tn.gradients(model.scale(), leaf) > 0)
+    stale = model.scale()
+    clip.clamp(model)
+    with pytest.raises(RuntimeError, match="stale graph"):
+        tn.gradients(stale, leaf)
+
+
+def test_steps_that_push_the_scale_up_end_at_100():
+    model = tiny(np.float32)
+    params = {"t": model.logit_scale}
+    optimizer = optim.SGD(params, lr=1.0)
+    for _ in range(8):
+        optimizer.step(tn.gradients(-model.logit_scale, params))
+        clip.clamp(model)
+    assert model.scale().item() == pytest.approx(100)
 
 
 def test_quick_gelu():
@@ -215,17 +241,37 @@ def test_published_configurations_that_are_refused():
         clip.Config.from_published(good | {"architectures": ["CLIPForImageClassification"]})
     with pytest.raises(ValueError, match="activation is 'relu', expected one of quick_gelu, gelu"):
         clip.Config.from_published(good | {"text_config": {"hidden_act": "relu"}})
-    with pytest.raises(ValueError, match=r"image is \[4, 8\] and patch 32, expected a number each"):
+    with pytest.raises(ValueError, match=r"activation is \['gelu'\], expected one of quick_gelu, gelu"):
+        clip.Config.from_published(good | {"text_config": {"hidden_act": ["gelu"]}})
+    with pytest.raises(ValueError, match=r"image_size is \[4, 8\], expected a whole number from 1"):
         clip.Config.from_published(good | {"vision_config": {"image_size": [4, 8]}})
+    with pytest.raises(ValueError, match=r"image is \(4, 8\) and patch 4, expected a number each"):
+        clip.Config.tiny(image=(4, 8))
+    cases = [("text_config", "eos_token_id", [2]), ("vision_config", "num_hidden_layers", 2.5), ("text_config", "layer_norm_eps", math.inf)]
+    for part, key, value in cases:
+        with pytest.raises(ValueError, match=rf"{key} is .*, expected a (whole )?number from ") as caught:
+            clip.Config.from_published(good | {part: {key: value}})
+        assert repr(value) in str(caught.value)
+    with pytest.raises(ValueError, match="a text_config or vision_config that is no object"):
+        clip.Config.from_published(good | {"vision_config": [1]})
+    with pytest.raises(ValueError, match="projection_dim is True"):
+        clip.Config.from_published(good | {"projection_dim": True})
     with pytest.raises(ValueError, match="end is 2, which published files write for the highest id"):
         clip.Config.tiny(end=2).to_published()
 
 
 def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
     model = tiny(end=10)
-    for images in (np.zeros((2, 1, 8, 9)), np.zeros((2, 3, 8, 8)), np.zeros((1, 8, 8)), np.zeros((2, 1, 8, 8), np.uint8)):
+    for images in (
+        np.zeros((2, 1, 8, 9)),
+        np.zeros((2, 3, 8, 8)),
+        np.zeros((1, 8, 8)),
+        np.zeros((2, 1, 8, 8), np.uint8),
+        np.zeros((0, 1, 8, 8)),
+    ):
         with pytest.raises(ValueError, match=r"CLIP: images are \w+ \(.*\), expected floats \(B, 1, 8, 8\)"):
             model.encode_images(images)
+    assert np.array_equal(model(IMAGES.tolist(), IDS.tolist()).value, model(IMAGES, IDS).value)
     with pytest.raises(ValueError, match="texts have 7 tokens, but the context is 6"):
         model.encode_texts(np.full((1, 7), 10))
     with pytest.raises(IndexError, match=r"id 11 is not in 0..10"):

@@ -231,15 +231,38 @@ def test_published_configurations_that_are_refused():
         vit.Config.from_published(good | {"architectures": ["ViTForMaskedImageModeling"]})
     with pytest.raises(ValueError, match="hidden_act 'relu', expected 'gelu'"):
         vit.Config.from_published(good | {"hidden_act": "relu"})
+    refused = [
+        ("image_size", [4]),
+        ("patch_size", 0),
+        ("num_labels", None),
+        ("hidden_size", "12"),
+        ("layer_norm_eps", -1),
+        ("num_attention_heads", 2.5),
+    ]
+    for key, value in refused:
+        with pytest.raises(ValueError, match=rf"Config.from_published: {key} is .*, expected a (whole )?number from ") as caught:
+            vit.Config.from_published(good | {key: value})
+        assert repr(value) in str(caught.value)
+    with pytest.raises(ValueError, match="qkv_bias 'x', expected true or false"):
+        vit.Config.from_published(good | {"qkv_bias": "x"})
+    with pytest.raises(ValueError, match=r"vit.layernorm.bias and layernorm.bias are both ln.bias here"):
+        vit.published(dict.fromkeys(["vit.layernorm.bias", "layernorm.bias"], np.zeros(2)))
     with pytest.raises(ValueError, match="pooler 3 and classes 5 are not published together"):
         vit.Config.tiny(pooler=3).to_published()
 
 
 def test_bad_input_is_one_line_that_names_the_value_and_the_limit():
     model = tiny()
-    for images in (np.zeros((2, 1, 8, 9)), np.zeros((2, 3, 8, 8)), np.zeros((1, 8, 8)), np.zeros((2, 1, 8, 8), np.uint8)):
+    for images in (
+        np.zeros((2, 1, 8, 9)),
+        np.zeros((2, 3, 8, 8)),
+        np.zeros((1, 8, 8)),
+        np.zeros((2, 1, 8, 8), np.uint8),
+        np.zeros((0, 1, 8, 8)),
+    ):
         with pytest.raises(ValueError, match=r"ViT: images are \w+ \(.*\), expected floats \(B, 1, 8, 8\)"):
             model(images)
+    assert np.array_equal(model(IMAGES.tolist()).value, model(IMAGES).value)
     with pytest.raises(IndexError, match=r"cross_entropy: .*5"):
         vit.loss(model, IMAGES, LABELS + 1)
     with pytest.raises(ValueError, match="width 10 is not a multiple of heads 3"):
