@@ -34,6 +34,7 @@ def off_by(item: Any, i: int, factor: float) -> Iterator[None]:
         name, old, new = "backward", item.backward, scaled(item.backward, factor)
     else:
         name, old = "rules", item.rules
+        assert item.y_mask is not None and item.input_masks  # what the right rules read, found before a wrapper hides it
         new = tuple(scaled(rule, factor) if k == i else rule for k, rule in enumerate(item.rules))
     setattr(item, name, new)
     try:
