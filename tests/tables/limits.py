@@ -240,6 +240,11 @@ DIFFERENCES = {
         Difference(
             "gradients(np.sum(np.sqrt(2 / np.pi) * h), h).dtype", "dtype('float32')", "a gradient has its input's dtype all the same"
         ),
+        Difference(
+            "np.vander(h).dtype",
+            "dtype('float32')",
+            "where NumPy itself would widen an array of float32 (vander, cov, interp and others), a Tensor stays float32",
+        ),
     ],
     "Slopes at kinks": [
         Difference(
