@@ -1,6 +1,6 @@
 """A GPT learns to write, character by character, from the manual inside every Python.
 
-RUNNING TIME: 3 minutes (--quick: 20 seconds)
+RUNNING TIME: 2 minutes (--quick: 20 seconds)
 
 You will see a real language model, nanoGPT's configuration for a laptop, trained from nothing on
 0.4 million characters of English until it predicts unseen text better than a 5-gram model of the
@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 parser = parser_for("language/gpt", __doc__)
 parser.add_argument("--text", type=Path, metavar="FILE", help="train on this text instead of the manual (UTF-8)")
-parser.add_argument("--steps", type=int, default=2200, help="training steps (default: %(default)s)")
+parser.add_argument("--steps", type=int, default=3000, help="training steps (default: %(default)s)")
 parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
 parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
 parser.set_defaults(out=Path("out/demo"))
