@@ -128,6 +128,8 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("convolve", "another number", r"w\.shape\[", ROUNDING, "shifted rows and windows give the same sums"),
     ("correlate", "another number", r"kernel != \(", ROUNDING, "shifted rows and windows give the same sums"),
     ("spread", "*", r"kernel != \[|min\(padding\) >=", ROUNDING, "the turned kernel slid over y, or windows folded up: the same sums"),
+    ("Mask.block", "*", r"self\.given is None and self\.documents is None", SAME, "nothing is added to a mask by position below"),
+    ("Mask.block", "*", r"may\.all\(\)", SAME, "a mask that hides nothing is no mask: it only takes time"),
     ("columns", "*", r"prod\(kernel\) == 1|as_it_is", SAME, "stride 1 comes here with a kernel of one pixel alone; its windows are x"),
     ("transposed_backward", "one branch always", r"if True: x = np\.pad", SAME, "nothing is padded"),
     ("some", "*", r"2 \*\* 18|work <", ROUNDING, "how many heads at a time: each is computed alone"),
