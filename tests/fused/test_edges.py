@@ -100,6 +100,17 @@ def test_a_tensor_as_a_setting_is_refused():
         F.scaled_dot_product_attention(x, x, x, scale=tn.Tensor(1.0))
 
 
+def test_settings_that_cannot_be_are_told():
+    x = tn.Tensor(np.ones((1, 2, 3, 2)))
+    for block in (16, (0, 2), (1, 2, 3)):
+        with pytest.raises(ValueError, match="expected two numbers of at least 1"):
+            F.scaled_dot_product_attention(x, x, x, block=block)
+    with pytest.raises(ValueError, match="2 channels do not divide into 0 groups"):
+        F.group_norm(x, 0)
+    with pytest.raises(ValueError, match=r"mse: x \(1, 2, 3, 2\) and target \(\) differ in shape"):
+        F.mse(x, 1.0)
+
+
 CHILD = """
 import os
 import tinygrad_notes as tn

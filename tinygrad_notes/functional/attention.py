@@ -69,6 +69,8 @@ def scaled_dot_product_attention(
     """
     check_attention(NAME, q, k, v, mask, bias)
     check_window(NAME, window)
+    if block is not None and (np.shape(block) != (2,) or min(block) < 1):
+        raise ValueError(f"{NAME}: block={block!r}, expected two numbers of at least 1: how many queries, and how many keys")
     *batch, nh, Tq, hd = q.shape
     nkv, Tk, _ = v.shape[-3:]
     ids = None if documents is None else per_group(NAME, documents, batch, nkv, Tq, Tk)

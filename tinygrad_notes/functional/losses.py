@@ -35,8 +35,8 @@ def reduce(name, losses, reduction):
 
 
 def check_same_shape(name, x, target):
-    if x.shape != target.shape:  # (N, 1) - (N,) would be (N, N): a classical silent mistake
-        raise ValueError(f"{name}: x {x.shape} and target {target.shape} differ in shape; reshape one, or broadcast it on purpose")
+    if np.shape(x) != np.shape(target):  # (N, 1) - (N,) would be (N, N): a classical silent mistake
+        raise ValueError(f"{name}: x {np.shape(x)} and target {np.shape(target)} differ in shape; reshape one, or broadcast it on purpose")
 
 
 def difference(name, x, target):

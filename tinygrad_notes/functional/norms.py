@@ -113,7 +113,7 @@ def group_norm(x, groups, weight=None, bias=None, eps=1e-5, *, silu=False):
     in the same kernel, as the blocks of a U-Net have it.
     """
     C = channels("group_norm", x)
-    if C % groups:
+    if groups < 1 or C % groups:
         raise ValueError(f"group_norm: {C} channels do not divide into {groups} groups; x {x.shape}")
     check_affine("group_norm", x, C, weight=weight, bias=bias)
     return kernels.group_norm(x, weight, bias, groups=groups, eps=eps, silu=silu)
