@@ -131,8 +131,8 @@ def test_constants_give_plain_values(function):
     x = np.array([[1.5, -2.0], [0.5, 3.0]])
     try:
         expected = function(x)
-    except (TypeError, ValueError):
-        return  # it needs other arguments
+    except (TypeError, ValueError, DeprecationWarning):
+        return  # it needs other arguments, or is on its way out
     y = table[function](Tensor(x))
     assert "Tensor" not in repr(type(y))
     if function is not np.empty_like:

@@ -179,7 +179,6 @@ def test_constants_are_plain_arrays():
         np.ceil,
         np.rint,
         np.trunc,
-        np.fix,
         np.round,
         np.around,
         np.signbit,

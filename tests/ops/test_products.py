@@ -235,7 +235,8 @@ def test_cross_is_orthogonal_and_a_plane_is_the_third_component():
     a, b = rng.normal(size=(2, 4, 3))
     y = np.cross(Tensor(a), Tensor(b))
     np.testing.assert_allclose([np.sum(a * y.value, -1), np.sum(b * y.value, -1)], 0, atol=1e-14)
-    for m, n in ((2, 2), (2, 3), (3, 2)):
+    old = np.lib.NumpyVersion(np.__version__) < "2.5.0"  # NumPy had vectors of two elements until then
+    for m, n in ((2, 2), (2, 3), (3, 2)) if old else ():
         y = np.cross(Tensor(a[:, :m]), b[:, :n])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy has deprecated vectors of two elements

@@ -179,6 +179,14 @@ def polyval2d(x, y, c):
     return horner(horner(c, x), y)
 
 
+def polyvalnd(pts, c):
+    *pts, c = arrays_of([*pts, c])
+    c = np.reshape(c, (*c.shape, *(1,) * max(p.ndim for p in pts)))
+    for p in pts:
+        c = horner(c, p)
+    return c
+
+
 def polygrid2d(x, y, c):
     x, y = arrays_of([x, y])
     return polyval2d(np.reshape(x, (*x.shape, *(1,) * y.ndim)), y, c)
@@ -186,4 +194,6 @@ def polygrid2d(x, y, c):
 
 if isinstance(np.polynomial.polynomial.polyval2d, type(np.concatenate)):
     compose(np.polynomial.polynomial.polyval2d, polyval2d, cases=[((3,), (3,), (2, 3)), ((2, 2), (2, 2), (2, 2, 3)), ((), (), (1, 2))])
+    if hasattr(np.polynomial.polynomial, "polyvalnd"):  # NumPy 2.5
+        compose(np.polynomial.polynomial.polyvalnd, polyvalnd, cases=[([(3,), (3,)], (2, 3)), ([(2,), (2,), (2,)], (2, 1, 3))])
     compose(np.polynomial.polynomial.polygrid2d, polygrid2d, cases=[((3,), (2,), (2, 3)), ((2,), (2, 2), (2, 2, 3))])
