@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-CHUNK = 2**15  # numbers worked on at a time: a few float32 arrays of this length fit into a core's own cache
+CHUNK = 2**17  # numbers worked on at a time: few enough for the cache, and so many that two threads seldom meet at the interpreter
 
 
 def chunks(n: int, size: int | None = None) -> Iterator[slice]:
