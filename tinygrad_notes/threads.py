@@ -110,6 +110,15 @@ def _on(cores: set[int] | None, work: Callable) -> Any:
     return work()
 
 
+def share(n: int, most: int, work: Callable[[slice], Any], size: int) -> list:
+    """for_each with slices that cover 0..n-1, of at most `most`; where two threads share them, as many for one as for the other."""
+    count = -(-n // max(1, most))
+    if size >= LARGE:
+        count += count % 2
+    length = -(-n // max(1, count))
+    return for_each([slice(start, min(start + length, n)) for start in range(0, n, length or 1)], work, size)
+
+
 def for_each(parts: Sequence, work: Callable, size: int) -> list:
     """[work(part) for part in parts], on two threads where `size`, the multiply-adds of all of them, is large."""
     parts = list(parts)

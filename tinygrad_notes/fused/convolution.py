@@ -21,10 +21,9 @@ with the kernel turned round where the stride is 1; otherwise it is the one that
 from math import prod
 from typing import Any, NamedTuple
 
-from tinygrad_notes.fused.rows import chunks
 from tinygrad_notes.fused.windows import fold, places
 from tinygrad_notes.registry import fused
-from tinygrad_notes.threads import LARGE, for_each
+from tinygrad_notes.threads import share
 
 import numpy as np
 
@@ -72,12 +71,6 @@ def kernel_rows(w, groups):
     return np.ascontiguousarray(w.reshape(groups, O // groups, C, KH, KW).transpose(3, 0, 4, 2, 1)).reshape(KH, groups, KW * C, O // groups)
 
 
-def some(N, numbers, work):
-    """So many examples at once that their `numbers` each stay in the cache, and that two threads have something to do."""
-    most = max(1, ROOM // numbers)
-    return list(chunks(N, most if work < LARGE else min(most, (N + 1) // 2)))
-
-
 # --- the three maps -------------------------------------------------------------------------------
 
 
@@ -101,7 +94,7 @@ def convolve(x, w, geometry, groups):
                 product += np.matmul(rows, matrix)
             by_place(y[part], groups)[...] = product.swapaxes(-1, -2)
 
-    for_each(some(len(x), x[0].size * KW, work), fill, work)
+    share(len(x), ROOM // (x[0].size * KW), fill, work)
     return y
 
 
@@ -129,7 +122,7 @@ def correlate(x, y, kernel, geometry, groups):
         dy = by_place(y[part], groups).swapaxes(-1, -2)  # (n, groups, H' W', O / groups)
         return np.stack([np.matmul(r.swapaxes(-1, -2), dy).sum(axis=0) for r in rows])  # (KH, groups, KW C, O / groups)
 
-    w: Any = sum(for_each(some(len(x), x[0].size * KW, work), of, work))
+    w: Any = sum(share(len(x), ROOM // (x[0].size * KW), of, work))
     return w.reshape(KH, groups, KW, C, O // groups).transpose(1, 4, 3, 0, 2).reshape(O, C, KH, KW)
 
 

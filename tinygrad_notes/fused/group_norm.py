@@ -13,10 +13,10 @@ x (N, C, *space): in each example, C / G neighbouring channels and all positions
 
 from math import prod
 
-from tinygrad_notes.fused.rows import chunks, sum_of_rows
+from tinygrad_notes.fused.rows import sum_of_rows
 from tinygrad_notes.fused.silu import sigmoid_into, silu_backward
 from tinygrad_notes.registry import fused
-from tinygrad_notes.threads import for_each
+from tinygrad_notes.threads import share
 
 import numpy as np
 
@@ -33,10 +33,10 @@ def forward(x, weight, bias, *, groups, eps, silu):
     s = np.empty_like(y) if silu else None
 
     def fill(n):
-        rows = x3[n].reshape(-1, groups, M)
-        np.divide(sum_of_rows(rows), M, out=mean[n])
-        z = np.subtract(rows, mean[n], out=y[n].reshape(rows.shape))
-        squares = np.divide(sum_of_rows(z * z), M, out=r[n])
+        rows, centre, squares = x3[n].reshape(-1, M), mean[n].reshape(-1, 1), r[n].reshape(-1, 1)  # views: filled
+        np.divide(sum_of_rows(rows), M, out=centre)
+        z = np.subtract(rows, centre, out=y[n].reshape(rows.shape))
+        np.divide(sum_of_rows(z * z), M, out=squares)
         squares += eps
         np.sqrt(squares, out=squares)
         z *= np.reciprocal(squares, out=squares)
@@ -44,13 +44,8 @@ def forward(x, weight, bias, *, groups, eps, silu):
         if s is not None:
             a *= sigmoid_into(s[n], a)
 
-    for_each(some(N, C * positions), fill, x.size * FORWARD)
+    share(N, ROOM // (C * positions), fill, x.size * FORWARD)
     return y.reshape(x.shape), (mean, r, s)
-
-
-def some(N, numbers):
-    """So many examples at once that they stay in the cache, and that two threads have something to do."""
-    return list(chunks(N, max(1, min(ROOM // numbers, (N + 1) // 2))))
 
 
 def affine(z, weight, bias, out):
@@ -70,8 +65,9 @@ def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
     sums, zsums = np.empty((N, C), x.dtype), np.empty((N, C), x.dtype)  # of da and of z da, over positions
 
     def fill(n):
-        rows = np.subtract(x[n].reshape(-1, groups, M), mean[n])
-        rows *= r[n]
+        scale = r[n].reshape(-1, 1)
+        rows = np.subtract(x[n].reshape(-1, M), mean[n].reshape(-1, 1))
+        rows *= scale
         z, da = rows.reshape(x[n].shape), dy[n]
         zda = np.empty_like(z)
         if s is not None:
@@ -79,13 +75,13 @@ def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
         np.multiply(z, da, out=zda)
         sums[n], zsums[n] = sum_of_rows(da)[..., 0], sum_of_rows(zda)[..., 0]
         if dx is not None:
-            along_all, along_z = ((v[n] * w).reshape(len(z), groups, -1).sum(axis=-1, keepdims=True) / M for v in (sums, zsums))
+            along_all, along_z = ((v[n] * w).reshape(len(rows), -1).sum(axis=-1, keepdims=True) / M for v in (sums, zsums))
             dz = np.multiply(da, w[:, None], out=dx[n]).reshape(rows.shape)
             dz -= along_all
             dz -= np.multiply(rows, along_z, out=rows)
-            dz *= r[n]
+            dz *= scale
 
-    for_each(some(N, C * positions), fill, x.size * BACKWARD)
+    share(N, ROOM // (C * positions), fill, x.size * BACKWARD)
     return dx if dx is None else dx.reshape(shape), zsums.sum(axis=0) if needs[1] else None, sums.sum(axis=0) if needs[2] else None
 
 
