@@ -117,9 +117,9 @@ def nodes_above(root: Node) -> list[Node]:
 def values_of(nodes: list[Node], inputs: dict[Node, Sequence], known: dict[Node, Any]) -> dict[Node, Any]:
     """The value of each node, where it can be found; inputs: what each node holds of its inputs; known: values that the caller has.
 
-    A value may be held by its own node (where the rule reads the output), by a node that reads it, or by a Tensor that is alive
-    somewhere: the node of a Tensor does not hold it, so that graphs are freed, but the collector of circles knows all objects.
-    What nobody holds is computed again from its inputs, unless one of them, a constant, was dropped.
+    A value may be held by its own node (where the rule reads the output), or by a node that reads it. Else it is computed again from
+    its inputs. A leaf, or what is made of a constant that was dropped, may be the value of a Tensor that is alive somewhere:
+    nodes do not hold their Tensors, so that graphs are freed, but the collector of circles knows all objects. Else it is lost.
     """
     values = dict(known)
     for node in nodes:
@@ -128,10 +128,17 @@ def values_of(nodes: list[Node], inputs: dict[Node, Sequence], known: dict[Node,
         for parent, x in zip(node.parents, inputs[node]):
             if parent is not None and isinstance(x, np.ndarray):
                 values.setdefault(parent, x)
+    run_again(nodes, inputs, values)
     missing = {node for node in nodes if node not in values}
     if missing:
-        alive = [x for x in gc.get_objects() if issubclass(type(x), Variable)]  # not isinstance, which asks the objects of others
+        alive = [x for x in gc.get_objects() if type(x) is core.tensor_class]  # not isinstance, which asks the objects of others
         values |= {t.node: t.value for t in alive if t.node in missing}
+        run_again(nodes, inputs, values)
+    return values
+
+
+def run_again(nodes: list[Node], inputs: dict[Node, Sequence], values: dict[Node, Any]) -> None:
+    """Add to `values` what registered operations, which give the same every time, make of what is there."""
     repeatable = {*registry, IDENTITY}
     for node in nodes:
         if node in values:
@@ -144,7 +151,6 @@ def values_of(nodes: list[Node], inputs: dict[Node, Sequence], known: dict[Node,
             if not any(x is LOST or isinstance(x, Shape) for x in given):
                 y = node.op.forward(*given, **node.params)
                 values[node] = y[0] if isinstance(node.op, Fused) else y
-    return values
 
 
 def gradients_of(loss: Any, nodes: list[Node]) -> dict[Node, np.ndarray]:
@@ -209,6 +215,9 @@ def words(a: np.ndarray) -> str:
             return text
     if not a.size:
         return "no elements"
+    missing = int(np.sum(a != a))  # nan differs from itself
+    if missing:
+        return f"{missing:,} of {a.size:,} are nan"
     low, high = nested(np.min(a).item()), nested(np.max(a).item())
     return f"all {low}" if low == high else f"{low} to {high}"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 GAP, ROOM = 22, 44  # pixels between neighbours in a row, and between rows
 BEND = 6  # the width of an edge's place in a row that it passes
-SWEEPS, PULLS = 12, 40  # for the order and for the places
+SWEEPS, PULLS = 12, 24  # for the order and for the places
 
 
 @dataclass
@@ -88,7 +88,7 @@ def ordered(rows: list[list[int]], links: list[tuple[int, int]], n: int) -> list
     for sweep in range(SWEEPS):
         near = above if sweep % 2 else below
         for items in rows if sweep % 2 else rows[::-1]:
-            items.sort(key=lambda i: np.mean(place[near[i]]) if near[i] else place[i])
+            items.sort(key=lambda i: sum(place[j] for j in near[i]) / len(near[i]) if near[i] else place[i])
             settle(items)
         count = crossings(rows, links, place)
         if count < fewest:
@@ -124,26 +124,30 @@ def positions(rows: list[list[int]], links: list[tuple[int, int]], widths: list[
     Each step is the best for one row while the others stand, and the sum is convex: it falls towards its minimum. Long edges
     weigh more, so that they are straight (the weights of Gansner et al. 1993, "A technique for drawing directed graphs").
     """
-    near: list[list[tuple[int, float]]] = [[] for _ in widths]
-    for a, b in links:
-        weight = (1.0, 2.0, 8.0)[(widths[a] == BEND) + (widths[b] == BEND)]
-        near[a].append((b, weight))
-        near[b].append((a, weight))
+    above, below = neighbours(links, len(widths))
     x, width = np.zeros(len(widths)), np.array(widths)
+    bend = (width == BEND).astype(int)
+    steps = []
+    for items in rows:
+        near = [(k, j) for k, i in enumerate(items) for j in above[i] + below[i]] or [(0, items[0])]
+        k, j = np.array(near).T
+        pull = np.array([1.0, 2.0, 8.0])[bend[np.array(items)[k]] + bend[j]]
+        room = (width[items][1:] + width[items][:-1]) / 2 + GAP
+        start = np.concatenate([[0], np.cumsum(room)])  # where they would stand, packed
+        steps.append((items, k, j, pull, np.bincount(k, pull), start))
     for sweep in range(PULLS):
-        for items in rows if sweep % 2 == 0 else rows[::-1]:
-            weight = np.array([sum(w for _, w in near[i]) or 1.0 for i in items])
-            wish = np.array([sum(w * x[j] for j, w in near[i]) for i in items]) / weight
-            room = (width[items][1:] + width[items][:-1]) / 2 + GAP
-            start = np.concatenate([[0], np.cumsum(room)])  # where they would stand, packed
-            x[items] = start + rising(wish - start, weight)
+        for items, k, j, pull, total, start in steps if sweep % 2 == 0 else steps[::-1]:
+            wish = np.bincount(k, pull * x[j]) / total
+            x[items] = start + rising(wish - start, total)
     return x - np.min(x - width / 2)
 
 
 def rising(wish: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The nearest sequence that never falls, in weighted least squares: neighbours that would change places share their mean."""
+    if np.all(wish[1:] >= wish[:-1]):
+        return wish
     blocks: list[list[float]] = []  # mean, weight, length
-    for m, w in zip(wish, weight):
+    for m, w in zip(wish.tolist(), weight.tolist()):
         blocks.append([m, w, 1])
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
             m2, w2, n2 = blocks.pop()
