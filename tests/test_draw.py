@@ -311,6 +311,13 @@ def test_edges_go_down_and_through_no_box(seed):
         assert not np.any(crossed), "an edge crosses a box"
 
 
+def test_inputs_of_a_tree_stand_from_left_to_right():
+    a, b, c, d = (Tensor(float(i)) for i in range(4))
+    places = {texts[0]: place[0] for _, place, texts in boxes_in(draw((d - a) / (c**b), a=a, b=b, c=c, d=d))}
+    assert places["d"] < places["a"] < places["c"] < places["b"]
+    assert places["np.subtract"] < places["np.power"]
+
+
 def test_an_order_with_no_crossings_is_found():
     """Six chains that begin in the reverse of the order in which they end: a planar graph, tangled at first."""
     n = 6

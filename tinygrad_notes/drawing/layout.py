@@ -75,9 +75,20 @@ def bends(row: list[int], edges: list[tuple[int, int]]) -> tuple[dict[int, dict[
 
 
 def ordered(rows: list[list[int]], links: list[tuple[int, int]], n: int) -> list[list[int]]:
-    """The rows, each sorted so that few links cross: by the mean place of the neighbours above, then of those below, and again."""
+    """The rows, each sorted so that few links cross: by the mean place of the neighbours below, then of those above, and again.
+
+    They start as one meets them from the lowest box upwards, a box's inputs from left to right: a tree stays so, and a - b is read as a - b.
+    """
     above, below = neighbours(links, n)
     place = np.zeros(n)
+    met: dict[int, int] = {}
+    stack = list(rows[-1])
+    while stack:
+        i = stack.pop()
+        if i not in met:
+            met[i] = len(met)
+            stack += reversed(above[i])
+    rows = [sorted(items, key=lambda i: met[i]) for items in rows]
 
     def settle(items):
         place[items] = np.arange(len(items)) - (len(items) - 1) / 2
