@@ -132,7 +132,7 @@ def values_of(nodes: list[Node], inputs: dict[Node, Sequence], known: dict[Node,
     missing = {node for node in nodes if node not in values}
     if missing:
         alive = [x for x in gc.get_objects() if type(x) is core.tensor_class]  # not isinstance, which asks the objects of others
-        values |= {t.node: t.value for t in alive if t.node in missing}
+        values |= {t.node: t.value for t in alive if getattr(t, "node", None) in missing}  # another thread may be making one
         run_again(nodes, inputs, values)
     return values
 
