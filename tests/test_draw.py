@@ -80,6 +80,10 @@ def test_small_arrays_are_written_out_large_ones_by_their_range():
     assert words(np.where(np.arange(50) < 3, np.nan, 1.0)) == "3 of 50 are nan"
     assert words(np.zeros((0, 3))) == "[]"
     assert words(np.zeros((99, 0))) == "no elements"
+    assert words(np.array(1 / np.longdouble(3))) == "0.3333"
+    assert words(np.array(["a" * 50, "b"])) == "no numbers"
+    assert len(words(np.array(10**99))) <= contents.LONGEST
+    assert len(words(np.geomspace(1e-300, 1e300, 50) * -(1 + 1j))) <= contents.LONGEST
     assert words(np.array([True, False])) == "[True, False]"
     x, w = np.arange(12.0).reshape(4, 3), Tensor(np.ones(3))
     loss = np.sum(np.tanh(x @ w))

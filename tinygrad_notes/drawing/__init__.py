@@ -13,8 +13,6 @@ from typing import Any
 
 from tinygrad_notes.binding import describe, map_structure
 from tinygrad_notes.core import Variable
-from tinygrad_notes.drawing.contents import Recorder, contents_of
-from tinygrad_notes.drawing.svg import svg_of
 
 import numpy as np
 
@@ -54,6 +52,9 @@ def draw(loss: Any, params: Any = None, /, **named: Any) -> Drawing:
     Raises TypeError or ValueError for what is no number with a graph or has more nodes than can be read, RuntimeError for a
     graph that was freed or is older than the last update of a leaf.
     """
+    from tinygrad_notes.drawing.contents import Recorder, contents_of  # late: most programs draw nothing, and importing takes time
+    from tinygrad_notes.drawing.svg import svg_of
+
     names = {**names_in(params), **names_in(named)}
     recorder = Recorder()
     if callable(loss):

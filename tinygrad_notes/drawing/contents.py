@@ -215,17 +215,19 @@ def words(a: np.ndarray) -> str:
             return text
     if not a.size:
         return "no elements"
+    if a.dtype.kind not in "biufc":
+        return "no numbers"
     missing = int(np.sum(a != a))  # nan differs from itself
     if missing:
         return f"{missing:,} of {a.size:,} are nan"
     low, high = nested(np.min(a).item()), nested(np.max(a).item())
-    return f"all {low}" if low == high else f"{low} to {high}"
+    return cut(f"all {low}" if low == high else f"{low} to {high}", the_end=True)
 
 
 def nested(x: Any) -> str:
     if isinstance(x, list):
         return f"[{', '.join(map(nested, x))}]"
-    return f"{x:.4g}" if isinstance(x, float | complex) else str(x)
+    return f"{x:.4g}" if isinstance(x, float | complex | np.floating) else str(x)
 
 
 def keywords_of(node: Node) -> str:
