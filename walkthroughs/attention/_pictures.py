@@ -1,0 +1,55 @@
+"""The figures of the walkthroughs on attention; drawn to files only."""
+
+from pathlib import Path
+
+from walkthroughs.pictures import canvas
+
+import numpy as np
+
+BLUE, RED, GREY, GREEN = "#1f4e79", "#b5472f", "#8c8c8c", "#3a7d44"
+
+
+def lines(path: Path, panels: list[dict]) -> None:
+    """Panels side by side; each {"title", "x", "y": labels, "log": "x", "y" or "xy", "ticks" and "limits" if
+    need be, and "lines": {name: (x, y, style, colour)}}."""
+    figure, [axes] = canvas(len(panels), 1, 4.7 * len(panels), 3.8)
+    for a, panel in zip(axes, panels):
+        for name, (x, y, style, colour) in panel["lines"].items():
+            a.plot(x, y, style, color=colour, label=name, linewidth=1.7, markersize=4)
+        a.set(xlabel=panel["x"], ylabel=panel["y"])
+        if "x" in panel.get("log", ""):
+            a.set_xscale("log")
+        if "y" in panel.get("log", ""):
+            a.set_yscale("log")
+        if "ticks" in panel:
+            a.set_xticks(panel["ticks"], [f"{x:,}" for x in panel["ticks"]])
+            a.minorticks_off()
+        a.set(**panel.get("limits", {}))
+        a.set_title(panel["title"], fontsize=10)
+        a.legend(frameon=False, fontsize=8)
+        a.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def maps(path: Path, panels: dict[str, np.ndarray], *, size: float = 2.5, rows: int = 1, xlabel="key", ylabel="query", faint=True) -> None:
+    """For each title a matrix of weights in [0, 1], row by row; faint: draw the square root, which shows small weights too."""
+    columns = -(-len(panels) // rows)
+    figure, axes = canvas(columns, rows, size * columns + 0.3, (size + 0.35) * rows + 0.2)
+    for a in axes.flat[len(panels) :]:
+        a.axis("off")
+    for a, (title, weights) in zip(axes.flat, panels.items()):
+        a.imshow(np.sqrt(weights) if faint else weights, cmap="Blues", vmin=0, vmax=1)
+        a.set_title(title, fontsize=9)
+        a.set_anchor("N")
+        if xlabel:
+            a.set_xlabel(xlabel, fontsize=8)
+            a.set_ylabel(ylabel, fontsize=8)
+        else:
+            a.set(xticks=[], yticks=[])
+        T, S = weights.shape
+        if max(T, S) <= 16:
+            a.set_xticks(np.arange(S + 1) - 0.5, minor=True)
+            a.set_yticks(np.arange(T + 1) - 0.5, minor=True)
+            a.grid(which="minor", color="#e4e4e4", linewidth=0.6)
+        a.tick_params(which="both", length=0, labelsize=7)
+    figure.savefig(path)
