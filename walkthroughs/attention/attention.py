@@ -94,7 +94,7 @@ assert abs(raw[0] / 512 - 1) < 0.15 and abs(scaled[0] - 1) < 0.15
 assert raw[1] > 0.95 and scaled[1] < 0.65
 assert raw[3] < 1e-3 < 0.1 < scaled[3]
 assert all(a[3] > b[3] for a, b in zip(measured[False][1:], measured[False][2:])), "the wider, the less gradient"
-# (With more keys there is a rival more often: with 64 of them the largest weight is 0.93 at d = 512, not 0.96. The gradient of the median
+# (With more keys there is a rival more often: with 64 of them the largest weight is 0.93 at d = 512, not 0.97. The gradient of the median
 # query falls all the same. The mean falls slowly, as 1 / sqrt(d): it lives on the few queries whose two best keys are nearly equal.)
 
 
@@ -179,7 +179,7 @@ def relations(model, B=64):
 
 right, readers = {1: [], 2: []}, {}
 for heads in right:
-    for start in range(1 if QUICK else 3):
+    for _ in range(1 if QUICK else 3):
         model = Reader(V, T, C, heads, 2 * V, rng)
         train(model, lambda m: F.cross_entropy(*relations(m)), 100 if QUICK else 800, f"{heads} head(s)")
         readers.setdefault(heads, model)
@@ -271,7 +271,7 @@ for name, may in (("with the mask", np.tri(T, dtype=bool)), ("without", np.ones(
     true = song(500)[:, :T]
     ids = generate(model, true[:, :4], may)
     written[name] = np.all(ids == true, axis=1).mean()
-print(f"\n                 training loss   possible without looking ahead   sequences continued without a mistake")
+print("\n                 training loss   possible without looking ahead   sequences continued without a mistake")
 for name in curves:
     print(f"    {name:14} {np.mean(curves[name][-20:]):11.5f} {floor:26.3f} {written[name]:32.0%}")
 assert min(curves["with the mask"]) > 0.5 * floor
@@ -309,7 +309,9 @@ assert ours.looks(y, memory).shape == (2, 2, 5, 9) and ours(y, memory, memory).s
 class OneLength(MultiHead):
     def __call__(self, query, key, value, may=True):
         B, T, C = query.shape
-        q, k, v = (f(x).reshape(B, T, self.heads, C // self.heads) for f, x in zip((self.q_proj, self.k_proj, self.v_proj), (query, key, value)))
+        q, k, v = (
+            f(x).reshape(B, T, self.heads, C // self.heads) for f, x in zip((self.q_proj, self.k_proj, self.v_proj), (query, key, value))
+        )
         y = attention(*(np.swapaxes(x, 1, 2) for x in (q, k, v)), may)
         return self.out_proj(np.swapaxes(y, 1, 2).reshape(B, T, C))
 
@@ -381,7 +383,9 @@ def product(a, b):
 
 B, nh, T, S, hd = 2, 8, 1, 256, 16
 q = rng.normal(size=(B, nh, T, hd)).astype(np.float32)
-print(f"\none new token, {S} in the cache, {nh} query heads\n    key heads   multiply-adds of scores and means   bytes of keys and values   of the projections to them")
+print(
+    f"\none new token, {S} in the cache, {nh} query heads\n    key heads   multiply-adds of scores and means   bytes of keys and values   of the projections to them"
+)
 table = {}
 for nkv in (8, 4, 2, 1):
     k, v = rng.normal(size=(2, B, nkv, S, hd)).astype(np.float32)
@@ -417,7 +421,9 @@ kernel = rng.integers(-9, 10, (2, 3, 3, 3)).astype(float)
 mix = kernel.reshape(2, 3, 9)  # (out, in, nh): what W_v and W_o of each head do
 convolved = F.conv2d(image[None], kernel, padding=1)[0]
 replicated = F.conv2d(np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")[None], kernel)[0]
-print("\nnine heads against a 3 x 3 convolution: the largest difference\n    sharpness   inner pixels   all, zeros around   all, the border repeated")
+print(
+    "\nnine heads against a 3 x 3 convolution: the largest difference\n    sharpness   inner pixels   all, zeros around   all, the border repeated"
+)
 for sharpness in (0.5, 2.0, 8.0, 50.0):
     heads = np.einsum("hij,cj->hci", fetches(shifts, sharpness), image.reshape(3, -1))  # (nh, in, H W)
     attended = np.einsum("och,hci->oi", mix, heads).reshape(2, H, W)
@@ -548,10 +554,10 @@ if not options.no_plots:
     pictures.maps(options.out / "heads.png", panels, size=2.7, xlabel="place looked at", ylabel="place")
     T, S = 5, 8
     allowed = {
-        "causal, 8 queries and keys": np.tri(S),
-        "causal, the last 5 of 8": np.tri(T, S, S - T),
-        "mistaken: offset forgotten": np.tri(T, S),
+        "causal, the first 5 of 8 (offset 0)": np.tri(T, S),
+        "causal, the last 5 of 8 (offset 3)": np.tri(T, S, S - T),
         "padding behind 6 keys": np.ones((T, 1)) * (np.arange(S) < 6),
+        "offset -2: two see nothing": np.tri(T, S, -2),
     }
     pictures.maps(options.out / "masks.png", allowed, size=2.3, faint=False)
     smooth = lambda y: np.convolve(y, np.full(5, 0.2), "valid")
