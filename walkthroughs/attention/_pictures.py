@@ -59,7 +59,7 @@ def maps(path: Path, panels: dict[str, np.ndarray], *, size: float = 2.5, rows: 
 
 
 def block_by_block(path: Path, known: dict[str, np.ndarray], running: dict[int, list[float]], size: int) -> None:
-    """known: for each title the weights (T, S) so far, NaN where no key has been seen; running: for each query its maximum after each block."""
+    """known: for each title the weights (T, S) so far, NaN where no key has been seen; running: for each query its m after each block."""
     figure, [axes] = canvas(len(known) + 1, 1, 2.7 * len(known) + 3.1, 3.1)
     for a, (title, weights) in zip(axes, known.items()):
         T, S = weights.shape
@@ -75,6 +75,6 @@ def block_by_block(path: Path, known: dict[str, np.ndarray], running: dict[int, 
     for n, values in running.items():
         last.plot(range(1, len(values) + 1), values, "o-", color=BLUE, alpha=0.25 + 0.75 * (n == 0), linewidth=1.5, markersize=4)
     last.set(xlabel="blocks of keys seen", ylabel="running maximum m", xticks=range(1, len(known) + 1))
-    last.set_title("of each query (dark: query 0)", fontsize=10)
+    last.set_title("m of each query (dark: query 0)", fontsize=10)
     last.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

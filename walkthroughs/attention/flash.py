@@ -37,8 +37,8 @@ began = time.process_time()
 np.set_printoptions(precision=3, suppress=True)
 
 # %% What there is to save
-# Attention is y = P v with P = softmax(S), S = q k^T / sqrt(d). P has T^2 numbers, and nobody wants them: y has T d. A computer that writes
-# P to memory and reads it back spends most of its time on that (Dao et al. 2022); one that is short of memory stops.
+# Attention is y = P v with P = softmax(S), S = q k^T / sqrt(d). P has T^2 numbers, and nobody wants them: y has T d. A GPU that writes P to
+# memory and reads it back spends more time on that than on the products (Dao et al. 2022); one that is short of memory stops.
 for T in (1024, 16384):
     print(f"T = {T:6,}, 12 heads of 64: the weights take {12 * T * T * 4 / 2**20:9,.0f} MB, the answer {12 * T * 64 * 4 / 2**20:4.0f} MB")
 
@@ -173,7 +173,8 @@ masks = {
     "some rows see nothing": np.tri(17, k=-3, dtype=bool),
 }
 print(
-    "\nblocks against the plain formula, the largest difference of output and gradients\n    mask                    (1, 1)     (3, 3)     (5, 2)   (64, 64)"
+    "\nblocks against the plain formula, the largest difference of output and gradients"
+    "\n    mask                    (1, 1)     (3, 3)     (5, 2)   (64, 64)"
 )
 worst = 0
 for name, may in masks.items():
@@ -385,9 +386,10 @@ assert count["all"] == list(n**2) and count["causal"] == list(n * (n + 1) // 2)
 assert np.all(np.array(count[f"causal, window of {W}"]) <= n * (W // B + 1))  # a window of W touches W / B + 1 blocks at most
 
 # %% Which loop is outside?
-# A common mistake: it is often written that FlashAttention goes over the keys outside and the queries inside. The paper of 2022 does, and must
-# fetch and put back o, l and m of every query for every block of keys. FlashAttention-2 turns the loops round: o stays until it is done
-# and is written once, and blocks of queries need nothing of each other. The result is the same; count what moves, for a fast memory of M numbers.
+# A common mistake: it is often written that FlashAttention goes over the keys outside and the queries inside. The paper of 2022 does, and
+# must fetch and put back o, l and m of every query for every block of keys. FlashAttention-2 turns the loops round: o stays until it is
+# done and is written once, and blocks of queries need nothing of each other. The result is the same; count what moves, for a fast memory
+# of M numbers.
 
 
 def keys_outside(q, k, v, size):
@@ -409,7 +411,7 @@ def moved(T, d, M):
     small = min(large, d)
     plain = 2 * T * d + T * T + 2 * T * T + T * T + 2 * T * d  # q, k -> S -> P; P, v -> y
     outside, inside = blocks(T, large), blocks(T, small)
-    width = lambda b: b.stop - b.start
+    width = lambda block: block.stop - block.start
     keys = sum(2 * width(j) * d + sum(width(i) * (2 * d + 2) + width(i) * (d + 2) for i in inside) for j in outside)
     queries = sum(width(i) * d + sum(2 * width(j) * d for j in inside) + width(i) * (d + 1) for i in outside)
     return plain, keys, queries
@@ -595,14 +597,15 @@ if not options.no_plots:
 # 6. Add dropout of the weights to `flash`. What must the backward pass know?
 #
 # Answers
-# 1. m = max(m1, m2), l = e^(m1 - m) l1 + e^(m2 - m) l2, and the same for o: `fold` is this with m2, l2, o2 of one block. It is associative and commutative
-#    up to rounding, so keys may be split among processors (that is how long contexts are read when writing, one query at a time).
-# 2. Any shift gives the same quotient as long as all terms share it: it is right until a later score is more than 88 above it (float32), when
-#    e^(s - m) overflows; and it fails at once for a row that may see nothing of the first block.
+# 1. m = max(m1, m2), l = e^(m1 - m) l1 + e^(m2 - m) l2, and the same for o: `fold` is this with m2, l2, o2 of one block. It is
+#    associative and commutative up to rounding, so keys may be split among processors (that is how long contexts are read when writing,
+#    one query at a time).
+# 2. Any shift gives the same quotient as long as all terms share it: it is right until a later score is more than 88 above it (float32),
+#    when e^(s - m) overflows; and it fails at once for a row that may see nothing of the first block.
 # 3. dS = dO v^T, there is no D; and no L, since nothing is normalised.
 # 4. e^(S - L) is the weight itself, one exponential, no division, and one number for each query instead of two.
-# 5. 0.4 times log(3.4e38) = 88.7. A sum of 2^20 terms e^35 is 1.7e21, and times a value of 1e6 still a number; e^80 is 5.5e34, and a sum of ten
-#    thousand of them is not.
+# 5. It is 0.4 log(3.4e38) = 0.4 * 88.7. A sum of 2^20 terms e^35 is 1.7e21, and times a value of 1e6 still a number; e^80 is 5.5e34, and a sum
+#    of ten thousand of them is not.
 # 6. The mask: drawn as a whole it has T^2 bits, so FlashAttention draws it again, block by block, from a counter that (i, j) determine. And
 #    D: rowsum(dO * O) remains right, since O = (P * mask) v and P * dP sums over the same terms.
 print(f"\nall of it took {time.process_time() - began:.0f} s of processor time")
