@@ -76,3 +76,68 @@ def broken(path: Path, losses: dict) -> None:
         axes.plot(loss, color=colour, linewidth=1.6, label=name)
     finish(axes, "Three gradients, one of them right: all of them learn", "step", "loss, mean of 10 steps", ylim=(0, None))
     figure.savefig(path)
+
+
+def paths(path: Path, heights: dict, walks: dict) -> None:
+    """Paths of optimizers on contours, one row for each place; heights: place -> f(x, y), walks: (place, rule) -> (steps, 2)."""
+    names = list(dict.fromkeys(name for _, name in walks))
+    figure, axes = canvas(len(names), len(heights), 2.6 * len(names), 2.6 * len(heights))
+    for row, (place, height) in zip(axes, heights.items()):
+        ends = np.concatenate([w[:1] for (where, _), w in walks.items() if where == place])
+        (left, right), (low, high) = ((-2.8, 1.6), (-2.1, 1.6)) if place == "valley" else ((-1.6, 1.6), (-0.6, 1.7))
+        x, y = np.meshgrid(np.linspace(left, right, 120), np.linspace(low, high, 120))
+        z = height(x, y)
+        for a, name in zip(row, names):
+            a.contour(x, y, z, levels=z.max() * 2.0 ** np.arange(-14, 0), colors="#d0d7de", linewidths=0.7)
+            a.plot(*walks[place, name].T, ".-", color=BLUE, markersize=2.5, linewidth=0.9)
+            a.plot(*ends[0], "o", color=RED, markersize=4)
+            a.plot(*((0, 0) if place == "valley" else (1, 1)), "+", color="black", markersize=8)
+            a.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()), xticks=[], yticks=[])
+            a.set_title(f"{name}, {place}: {len(walks[place, name]) - 1} steps", fontsize=8)
+            a.spines[:].set_color("#d0d0d0")
+    figure.savefig(path)
+
+
+def steps(path: Path, ks, table: dict, turned: dict) -> None:
+    """Steps against the condition number: theory, and valleys that are turned."""
+    figure, [[left, right]] = canvas(2, 1, 10.5, 4)
+    for name, colour in (("SGD", GREY), ("momentum", BLUE), ("Nesterov", GREEN)):
+        left.loglog(ks, table[name], "o", color=colour, label=name)
+        if f"{name}, theory" in table:
+            left.loglog(ks, table[f"{name}, theory"], "-", color=colour, linewidth=1.2, label=f"{name}, theory")
+    finish(left, "Steps to a millionth of the distance", "condition number k", "steps")
+    for (name, how), row in turned.items():
+        colour = {"Adam": BLUE, "RMSProp": GREEN, "Adagrad": GOLD}[name]
+        right.loglog(ks[: len(row)], row, "o--" if how.startswith("along") else "o-", color=colour, label=f"{name}, {how}")
+    finish(right, "To a thousandth: Adam is tied to the axes", "condition number k", "steps", legend=False)
+    right.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.12))
+    figure.savefig(path)
+
+
+def schedules(path: Path, ts, rates: dict, uncorrected, corrected, strides: dict, spike: int) -> None:
+    """Learning rates; Adam's steps without bias correction; the steps after one wild gradient."""
+    figure, [[left, middle, right]] = canvas(3, 1, 14, 4)
+    for (name, lr), colour in zip(rates.items(), COLOURS):
+        left.plot(ts, lr, color=colour, linewidth=1.5, label=name)
+    finish(left, "Schedules", "step", "learning rate, of the peak", ylim=(0, 1.05))
+    n = np.arange(1, len(corrected) + 1)
+    middle.semilogx(n, uncorrected, color=RED, label="without bias correction")
+    middle.semilogx(n, corrected, color=BLUE, label="with it")
+    finish(middle, "Adam, the gradient is always 1", "step", "length of the step / lr", ylim=(0, None))
+    for (name, lengths), colour in zip(strides.items(), (GREY, GREEN, GOLD, RED, BLUE)):
+        style = "--" if "clipped" in name else "-"
+        right.semilogy(np.arange(len(lengths)) - spike, lengths, style, color=colour, linewidth=1.5, label=name)
+    finish(right, "One gradient of 1,000 among ones", "steps after it", "length of the step / lr", xlim=(-500, None))
+    figure.savefig(path)
+
+
+def rates(path: Path, scenes: dict, ways: list[str], right: dict) -> None:
+    """Test images read rightly against the learning rate, one panel a network, one line for each way to train it."""
+    figure, [row] = canvas(len(scenes), 1, 5 * len(scenes), 3.8)
+    for axes, (scene, lrs) in zip(row, scenes.items()):
+        for way, colour in zip(ways, (GREY, GOLD, GREEN, BLUE)):
+            axes.semilogx(lrs, [100 * right[scene, way, lr] for lr in lrs], "o-", color=colour, linewidth=1.6, markersize=4, label=way)
+        axes.set_xticks(lrs, [f"{lr:g}" for lr in lrs])
+        axes.minorticks_off()
+        finish(axes, scene, "learning rate", "test images read rightly, %", ylim=(0, 100))
+    figure.savefig(path)
