@@ -1,10 +1,10 @@
 """Optimizers: eight rules by hand, in a valley whose theory is known, and what warm-up, clipping, decay and bias correction are for.
 
-RUNNING TIME: 40 seconds (--quick: 5 seconds)
+RUNNING TIME: 20 seconds (--quick: 4 seconds)
 
 You will see SGD need as many steps as theory says, momentum the square root of that, and Adam not notice the shape of a valley until it is
 turned by 45 degrees. Then one wild gradient, which SGD pays for at once and Adam for thousands of steps; weight decay, which is not L2;
-and a network that only learns with a warm-up and clipping, or without its bias correction only with a warm-up.
+and networks that learn fast only with a warm-up, or only with clipping; and one that lacks the bias correction and tells nobody.
 
     python -m walkthroughs engine/optimizers             the whole story
     python -m walkthroughs engine/optimizers --quick     a few steps of each
@@ -347,14 +347,14 @@ images, test_images = images.reshape(-1, 64), test_images.reshape(-1, 64)
 STEPS, SEEDS = (8, 1) if QUICK else (200, 3)
 
 
-def network(layers, x, norm):
+def network(layers, x, normed):
     for layer in layers[:-1]:
         x = F.relu(layer(x))
-        x = F.layer_norm(x) if norm else x
+        x = F.layer_norm(x) if normed else x
     return layers[-1](x)
 
 
-def train(make, lr, warmup=0, clip=None, hidden=4, norm=False, seed=0, batch=lambda step, x: x):
+def train(make, lr, warmup=0, clip=math.inf, hidden=4, normed=False, seed=0, batch=lambda step, x: x):
     """The share of test images that are read rightly; `batch` may spoil a batch."""
     rng = np.random.default_rng([options.seed, seed])
     sizes = [64] * (hidden + 1) + [10]
@@ -362,22 +362,24 @@ def train(make, lr, warmup=0, clip=None, hidden=4, norm=False, seed=0, batch=lam
     params = tn.parameters(layers)
     optimizer = make(params, lr=lr)
     for step, index in zip(range(STEPS), data.minibatches(len(images), 64, rng)):
-        loss = F.cross_entropy(network(layers, batch(step, images[index]), norm), labels[index])
-        grads = tn.gradients(loss, params, unused="raise")
-        if clip:
-            grads, _ = optim.clip_by_global_norm(grads, clip)
+        loss = F.cross_entropy(network(layers, batch(step, images[index]), normed), labels[index])
+        grads, norm = optim.clip_by_global_norm(tn.gradients(loss, params, unused="raise"), clip)
+        if not math.isfinite(norm):  # an optimizer refuses such gradients: this run is lost, and may as well guess
+            return 0.1
         optimizer.step(grads, lr=optim.cosine(step, peak=lr, steps=STEPS, warmup=warmup))
-    return float(np.mean(np.argmax(network(tn.frozen(layers), test_images, norm), axis=1) == test_labels))
+    return float(np.mean(np.argmax(network(tn.frozen(layers), test_images, normed), axis=1) == test_labels))
 
 
 def mean_of(*args, **settings):
-    return float(np.mean([train(*args, seed=seed, **settings) for seed in range(SEEDS)]))
+    """Over the seeds. Rates that are too high overflow, which is no error here."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.mean([train(*args, seed=seed, **settings) for seed in range(SEEDS)]))
 
 
 ways = {"neither": {}, "warm-up": {"warmup": STEPS // 5}, "clipping": {"clip": 1.0}, "both": {"warmup": STEPS // 5, "clip": 1.0}}
 with_momentum = partial(optim.SGD, momentum=0.9)
 scenes = {
-    "Adam, 8 layers with norms": (optim.Adam, (0.003, 0.01, 0.03), {"hidden": 8, "norm": True}),
+    "Adam, 8 layers with norms": (optim.Adam, (0.003, 0.01, 0.03), {"hidden": 8, "normed": True}),
     "momentum, 4 layers": (with_momentum, (0.1, 0.2, 0.3), {"hidden": 4}),
 }
 right = {}
@@ -428,7 +430,7 @@ for name, make, lr in (("momentum, lr 0.1", with_momentum, 0.1), ("Adam, lr 0.00
     print(f"    {name:40} {spoilt[name][0]:17.1%} {spoilt[name][1]:12.1%} {spoilt[name][2]:21.1%}")
 print("Adam, lr 0.003, 8 layers with norms            with correction      without   without, warm-up")
 biased = [
-    mean_of(make, 0.003, hidden=8, norm=True, warmup=warmup)
+    mean_of(make, 0.003, hidden=8, normed=True, warmup=warmup)
     for make, warmup in ((optim.Adam, 0), (Uncorrected, 0), (Uncorrected, STEPS // 5))
 ]
 print(f"    {'':40} {biased[0]:17.1%} {biased[1]:12.1%} {biased[2]:18.1%}")
