@@ -40,15 +40,15 @@ def differences(path: Path, hs, measured, theory, eps, steps, columns, errors, b
     figure.savefig(path)
 
 
-def recipes(path: Path, share: dict, published: dict, kinds: list[str], by_kind, worth: dict) -> None:
-    """What each check notices, beside what was published; by kind of mistake (kinds, checks); and without an ingredient."""
+def recipes(path: Path, share: dict, earlier: dict, kinds: list[str], by_kind, worth: dict) -> None:
+    """What each check notices, beside an earlier measurement; by kind of mistake (kinds, checks); and without an ingredient."""
     figure, [[left, middle, right]] = canvas(3, 1, 16, 4.6)
     names, at = list(share), np.arange(len(share))
     left.barh(at + 0.2, [100 * share[n] for n in names], 0.38, color=BLUE, label="here")
-    left.barh(at - 0.2, [published[n] or 0 for n in names], 0.38, color="#b9c4cf", label="published, other wrong rules")
+    left.barh(at - 0.2, [earlier[n] or 0 for n in names], 0.38, color="#b9c4cf", label="measured earlier, on other wrong rules")
     for y, n in zip(at, names):
         left.text(100 * share[n] + 1, y + 0.2, f"{100 * share[n]:.0f}", va="center", fontsize=7)
-        left.text((published[n] or 0) + 1, y - 0.2, published[n] or "", va="center", fontsize=7, color=GREY)
+        left.text((earlier[n] or 0) + 1, y - 0.2, earlier[n] or "", va="center", fontsize=7, color=GREY)
     left.set_yticks(at, names)
     finish(left, "Wrong rules that a check notices", "%", "", xlim=(0, 108), legend=False)
     left.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=2)

@@ -276,8 +276,8 @@ print()
 #     ours        the suite              a random g, Richardson with its own bound, float32 stays float32, read-only arrays, kinks as promised
 # They meet the 27 functions of _wrong_rules.py, each with a right rule and the wrong ones that somebody might write. Wrong rules that nobody could
 # tell from right ones, the transpose of a vector for example, do not count. (JAX's own arrays cannot be written to: there those kinds do not
-# exist. tinygrad has had several checks, and the published number may be another one's.)
-RECIPES = {  # and the published share of 263 other wrong rules of 27 functions that each noticed
+# exist. tinygrad has had several checks, and the earlier number may be another one's.)
+RECIPES = {  # and the share that each noticed when this was measured before, on 263 other wrong rules of 27 functions
     "minitorch": (checks.minitorch, 29),
     "DeZero": (checks.dezero, 31),
     "tinygrad": (checks.tinygrad, 42),
@@ -316,10 +316,10 @@ for name, (recipe, _) in tqdm(RECIPES.items(), desc="checks", unit="check", disa
     alarms[name] = sum(not passes(recipe, op, op.rule, (1, options.seed, i)) for op in ops for i in range(20))
 share = {name: float(found.mean()) for name, found in noticed.items()}
 print(
-    f"{len(ops)} functions, {len(wrong)} wrong rules   noticed   published (27 functions, 263 others)   of {20 * len(ops)} right ones refused"
+    f"{len(ops)} functions, {len(wrong)} wrong rules   noticed   before (27 functions, 263 others)      of {20 * len(ops)} right ones refused"
 )
-for name, (_, published) in RECIPES.items():
-    print(f"    {name:28} {share[name]:7.0%} {f'{published} %' if published else '':>14} {alarms[name]:40}")
+for name, (_, earlier) in RECIPES.items():
+    print(f"    {name:28} {share[name]:7.0%} {f'{earlier} %' if earlier else '':>14} {alarms[name]:40}")
 by_kind = np.array([[found[[k == kind for k, *_ in wrong]].mean() for found in noticed.values()] for kind in kinds])
 missed = {kind for (kind, *_), found in zip(wrong, noticed["check_grads"]) if not found}
 print(f"what check_grads alone lets pass: {', '.join(missed) or 'nothing'}")
@@ -331,7 +331,7 @@ if FULL:
     )
 
 # %% What each ingredient is worth
-# Leave one out, and count again. (In brackets what was published: other rules, so other numbers.)
+# Leave one out, and count again. (In brackets what was measured before: other rules, so other numbers.)
 ingredients = {
     "random cotangent (79.8)": {"cotangent": False},
     "float32 in, float32 out (90.1)": {"widths": False},
@@ -392,8 +392,8 @@ if FULL:
     assert good > 0.9 > half + 0.05 and half > 0.6 and none > 0.5, "a wrong gradient learns, only worse"
 if not options.no_plots:
     smoothed = {name: np.convolve(losses, np.ones(10) / 10, "valid") for name, (losses, _) in trained.items()}
-    published = {name: p for name, (_, p) in RECIPES.items()}
-    curves.recipes(options.out / "recipes.png", share, published, kinds, by_kind, worth)
+    earlier = {name: p for name, (_, p) in RECIPES.items()}
+    curves.recipes(options.out / "recipes.png", share, earlier, kinds, by_kind, worth)
     curves.broken(options.out / "broken.png", smoothed)
     print(f"pictures: {options.out}/differences.png, recipes.png, broken.png")
 
