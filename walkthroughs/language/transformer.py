@@ -229,13 +229,23 @@ for at, word in ((2, "ninety"), (3, "four"), (6, "march"), (9, "third")):
 
 # %% Search
 # Greedy decoding takes the likeliest token and may be led up the garden path. In this model of three tokens, where 0 ends,
-# it takes 1 and ends with probability 0.5 * 0.4; token 2, less likely at first, would have led to 0.4 * 0.9.
-after = np.array([[1, 1, 1], [0.4, 0.3, 0.3], [0.9, 0.05, 0.05], [0.1, 0.5, 0.4]])  # row: the token before; 3 begins
-print("\nthe garden path")
-for beams in (1, 2):
-    found, score = beam_search(lambda _, tokens: np.log(after[tokens]), 1, bos=3, eos=0, pad=-1, longest=2, beams=beams, alpha=0)
+# it takes 1 and ends with probability 0.5 * 0.4; token 2, less likely at first, would have led to 0.4 * 0.9. Two beams find that;
+# nine, as many as there are sequences of two tokens, are an exhaustive search, and find nothing better.
+after = np.log(np.array([[1, 1, 1], [0.4, 0.3, 0.3], [0.9, 0.05, 0.05], [0.1, 0.5, 0.4]]))  # row: the token before; 3 begins
+best = math.exp(max(after[3, 0], *(after[3, a] + after[a, b] for a in (1, 2) for b in (0, 1, 2))))
+print(f"\nthe garden path; the best of all has probability {best:.2f}")
+for beams, probability in ((1, 0.20), (2, best), (9, best)):
+    found, score = beam_search(lambda _, tokens: after[tokens], 1, bos=3, eos=0, pad=-1, longest=2, beams=beams, alpha=0)
     print(f"    {beams} beam(s): {found[0]} with probability {math.exp(score[0]):.2f}")
-    assert math.isclose(math.exp(score[0]), (0.20, 0.36)[beams - 1])
+    assert math.isclose(math.exp(score[0]), probability)
+
+# Every token costs probability, so that the likeliest answer is often a short one; a penalty with alpha above 0 makes up for the
+# length. Here to end at once has probability 0.4, and 1 2 3 and the end 0.6 * 0.8 * 0.8 = 0.384.
+after = np.log(np.array([[1, 0, 0, 0], [0.2, 0, 0.8, 0], [0.2, 0, 0, 0.8], [1, 0, 0, 0], [0.4, 0.6, 0, 0]]) + 1e-12)  # 4 begins
+for alpha, expected in ((0, [0]), (0.6, [1, 2, 3, 0])):
+    found, _ = beam_search(lambda _, tokens: after[tokens], 1, bos=4, eos=0, pad=-1, longest=6, beams=2, alpha=alpha)
+    print(f"    alpha {alpha}: {found[0]}")
+    assert found[0].tolist() == expected
 
 
 def log_p(model, src, ids):
