@@ -233,7 +233,9 @@ if not options.no_plots:
 # A question people leave open: which tricks make DDPM work? Data within [-1, 1], a schedule, t uniform, the bound without its weights,
 # a warm-up, clipped gradients, an average of the weights ("EMA"), x_0 clipped while sampling, sigma^2 = beta or beta_tilde, noise
 # in every step. (Images also have mirrored copies and dropout, against learning few images by heart; points are always new.)
-# One switch at a time, on the ring; what belongs to training is trained anew, four times as short as above.
+# One switch at a time, on the ring; what belongs to training is trained anew, four times as short as above. What counts here: the noise z;
+# the schedule, many t in a batch, and no weights from the bound. Average, warm-up and clipping are for networks that are harder to train.
+# And what is right for pictures need not be for points: data five times wider do better, since their modes stay apart for longer.
 def bound(model, process, x0, rng):
     """Equation 3 with the weights that the variational bound has, which L_simple drops; their mean is 1."""
     t = rng.integers(1, process.T + 1, len(x0))

@@ -10,13 +10,13 @@ BLUE, RED, GREY, GREEN = "#1f4e79", "#b5472f", "#8c8c8c", "#3a7d44"
 
 
 def profiles(path: Path, lines: dict[str, tuple[list[float], str]], title: str) -> None:
-    """Gradient norm by layer, one line for each name: (norms, style). Lines whose name begins alike have the same colour."""
+    """Gradient norm by layer, one line for each name: (norms, style). What keeps a way past the layers is green, the rest red."""
     figure, [[axes]] = canvas(1, 1, 7.2, 4.0)
-    colours: dict[str, str] = {}
     for name, (norms, style) in lines.items():
-        colour = colours.setdefault(name.partition(",")[0], (RED, BLUE)[len(colours) % 2])
+        colour = GREEN if name.startswith(("with residuals", "pre-norm")) else RED
         axes.semilogy(np.arange(1, len(norms) + 1), norms, style, color=colour, linewidth=1.8, label=name)
     axes.set(xlabel="layer", ylabel="norm of the gradient of its weights", title=title, xlim=(1, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

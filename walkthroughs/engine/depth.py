@@ -189,9 +189,9 @@ def xavier(n_out, n_in, draw, gain=1.0):
     return nn.init.xavier_normal((n_out, n_in), draw, gain=gain)
 
 
-def build(kind, layers, width):
+def build(kind, layers, width, seed=options.seed):
     """A fresh model: kind is "pre-norm", "post-norm" or "DeepNorm"."""
-    draw, family = np.random.default_rng(options.seed), gpt if kind == "pre-norm" else gpt1
+    draw, family = np.random.default_rng(seed), gpt if kind == "pre-norm" else gpt1
     model = family.GPT(family.Config(V, context=T, layers=layers, heads=2, width=width), draw)
     alpha = math.sqrt(2 * layers) if kind == "DeepNorm" else 1.0
     for block in model.h:
@@ -283,29 +283,40 @@ for block in model.h:  # ChatGLM's way: what stands between the blocks is not no
         h = norm(stream)
 assert np.allclose(x, h, atol=1e-6)
 
-# What alpha is for: how far one step moves the model's answer. With post-norm that grows with the depth, until the answer is
-# another one altogether (two random answers are sqrt(2) apart); with alpha it does not.
-print("\none step of SGD at a rate of 0.02: change of the last block's output    L = 8      16      32      64   power of L")
-first_step, sizes = {}, (4, 8) if QUICK else (8, 16, 32, 64)
-for kind in ("post-norm", "DeepNorm"):
-    first_step[kind] = []
-    for layers in sizes:
-        model = build(kind, layers, 32)
-        params, (ids, targets) = tn.parameters(model), sequences(np.random.default_rng(1))
-        before = tn.frozen(model).hidden(ids)
-        optim.SGD(params, lr=0.02).step(tn.gradients(loss_of(model, ids, targets), params, unused="raise"))
-        first_step[kind].append(float(np.sqrt(np.mean((tn.frozen(model).hidden(ids) - before) ** 2))))
-    power = np.polyfit(np.log(sizes), np.log(first_step[kind]), 1)[0]
-    print(f"    {kind:65}" + "".join(f"{c:8.3f}" for c in first_step[kind]) + f"   {power:10.2f}")
-    if FULL:
-        assert abs(power) < 0.1 if kind == "DeepNorm" else power > 0.3
+
+# What alpha is for: how far one step moves the answer of the model (two random answers are sqrt(2) apart). DeepNorm was made so that a
+# step of SGD moves it equally far at any depth. Adam moves every weight equally far, however small its gradient: there
+# DeepNorm's change grows as sqrt(L), and that of post-norm until the answer is another one altogether.
+def first_step(kind, layers, optimizer, rate):
+    """The root mean square change of the last block's output after one step, a mean of three models."""
+    changes, (ids, targets) = [], sequences(np.random.default_rng(1))
+    for seed in range(3):
+        model = build(kind, layers, 32, seed)
+        params, before = tn.parameters(model), tn.frozen(model).hidden(ids)
+        optimizer(params, lr=rate).step(tn.gradients(loss_of(model, ids, targets), params, unused="raise"))
+        changes.append(float(np.sqrt(np.mean((tn.frozen(model).hidden(ids) - before) ** 2))))
+    return float(np.mean(changes))
+
+
+sizes = (4, 8) if QUICK else (8, 16, 32, 64)
+print("\none step: change of the output" + "".join(f"{f'L = {L}':>9}" for L in sizes) + "   power of L")
+moves, powers = {}, {}
+for optimizer, rate in ((optim.SGD, 0.02), (optim.Adam, 1e-4)):
+    for kind in ("post-norm", "DeepNorm"):
+        case = f"{optimizer.__name__}, {kind}"
+        moves[case] = [first_step(kind, layers, optimizer, rate) for layers in sizes]
+        powers[case] = np.polyfit(np.log(sizes), np.log(moves[case]), 1)[0]
+        print(f"    {case:26}" + "".join(f"{change:9.3f}" for change in moves[case]) + f"   {powers[case]:10.2f}")
+if FULL:
+    assert abs(powers["SGD, DeepNorm"]) < 0.1 and powers["Adam, DeepNorm"] < 0.7 < powers["Adam, post-norm"]
+    assert all(post > 5 * deepnorm for post, deepnorm in zip(moves["SGD, post-norm"], moves["SGD, DeepNorm"]))
 
 # %% Figures
 if not options.no_plots:
     by_layer = {"plain": (plain, "-"), "with residuals": (residual, "-")}
     pictures.profiles(options.out / "thirty-layers.png", by_layer, "30 layers at the start")
-    styles = {0: "-", after: "--"}
-    lines = {f"{kind}, {step or 'no'} steps": (norms, styles[step]) for kind, seen in profiles.items() for step, norms in seen.items()}
+    times = {0: ("at the start", "-"), after: (f"after {after} steps", "--")}
+    lines = {f"{kind}, {when}": (seen[step], style) for kind, seen in profiles.items() for step, (when, style) in times.items()}
     pictures.profiles(options.out / "gradients.png", lines, f"{deep} transformer blocks, rate 0.001")
     pictures.training(options.out / "training.png", runs, math.log(V), f"{DEPTH} blocks, peak rate 0.001")
     print(f"\nfigures: {options.out}/thirty-layers.png, gradients.png, training.png")
