@@ -42,7 +42,8 @@ def classes(config, default):
     if names is not None and not isinstance(names, dict):
         raise ValueError(f"Config.from_published: id2label is {names!r}, expected an object; use the file as published")
     n = number("num_labels", config.get("num_labels", len(names) if names else default), 1, LARGEST)
-    labels = tuple(names.get(str(i)) for i in range(n)) if names and len(names) == n else ()
+    by_number = {str(i): label for i, label in (names or {}).items()}  # numbers are strings in a file
+    labels = tuple(by_number.get(str(i)) for i in range(n)) if len(by_number) == n else ()
     if names and not (labels and all(isinstance(label, str) for label in labels)):
         raise ValueError(
             f"Config.from_published: id2label is {str(names)[:80]}, expected a name for each number from 0 to {n - 1}, num_labels - 1"

@@ -326,7 +326,7 @@ def rename(name, names):
     """The longest module's path that `name` ends with, but for its last part, by another; what stands before it stays."""
     path, _, leaf = name.rpartition(".")
     old = max((key for key in names if f".{path}".endswith(f".{key}")), key=len, default="")
-    return path.removesuffix(old) + names.get(old, "") + f".{leaf}"
+    return f"{path.removesuffix(old)}{names.get(old, '')}.{leaf}".removeprefix(".")
 
 
 def published(state):
