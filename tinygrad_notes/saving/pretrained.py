@@ -27,7 +27,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import ModuleType
@@ -86,14 +87,16 @@ def from_pretrained(
 
     dtype: of the parameters, float32 or float64; by default float64 where the folder has it, else float32 (float16 and
     bfloat16 become float32, exactly). changes: of the configuration.
-    Every name and shape is checked. What the folder has not, or has and is not wanted, is told with patterns of the model's names, in which
-    * stands for any characters: `new` starts as rng draws it, `unused` is left out. So a classifier starts from another model:
+    Every name and shape is checked. What the folder lacks, or has and is not wanted, is told with patterns of the model's
+    names, in which * stands for any characters: `new` starts as rng draws it, `unused` is left out. So a classifier
+    starts from another model:
 
         from_pretrained(folder, bert.Classifier, new=("classifier.*",), unused=("mlm.*", "next.*"), rng=rng, classes=4)
 
     A model that is a part of the folder's, as bert.BERT is of bert.PreTraining, takes its part; the heads stay behind.
     Raises FileNotFoundError where the folder, its configuration or its weights are not there, CheckpointError, in one
-    line, for all that does not fit: another architecture, missing or unexpected names, shapes, a damaged file; and ValueError for arguments that cannot be.
+    line, for all that does not fit: another architecture, missing or unexpected names, shapes, a damaged file; and
+    ValueError or TypeError for arguments that cannot be.
     """
     place = Path(folder)
     module = _module(architecture, "from_pretrained")
@@ -108,32 +111,37 @@ def from_pretrained(
     if kind not in (np.float32, np.float64):
         raise ValueError(f"from_pretrained: dtype is {kind}, expected float32 or float64, in which models compute")
     largest = max(ROOM, *(array.size for array in arrays.values()))
-    try:
+    its_config, its_weights = (
+        f"{place / CONFIG}: does not fit {architecture.__name__}",
+        f"{place}: its weights do not fit {architecture.__name__}",
+    )
+    with _fitting(its_config):
         config = _with_dtype(module.Config.from_published(published), kind.type)
         _check_layers(config, len(arrays))
-    except UNFIT as error:
-        raise CheckpointError(f"{place / CONFIG}: does not fit {architecture.__name__}: {_reason(error)}") from error
-    try:
+    with _fitting(its_weights):
         state = module.published(arrays)
-    except UNFIT as error:
-        raise CheckpointError(f"{place}: its weights do not fit {architecture.__name__}: {_reason(error)}") from error
     config = _changed(module.fitted(config, state) if hasattr(module, "fitted") else config, changes)
-    try:
+    with _fitting(its_config):
         model = architecture(config, Blank(largest))
-    except UNFIT as error:
-        raise CheckpointError(f"{place / CONFIG}: does not fit {architecture.__name__}: {_reason(error)}") from error
     names = [path for path, _ in leaves(model)]
     state = _of_part(state, names, getattr(module, "PART", ""))
     state = {name: array for name, array in state.items() if not _matches(name, (*new, *unused))}
     if new:
         model = _fresh(architecture, config, rng, names, new)
         state |= {name: array for name, array in state_dict(model).items() if _matches(name, new)}
-    try:
+    with _fitting(its_weights):
         load(model, {name: array.astype(kind, copy=False) if array.dtype.kind == "f" else array for name, array in state.items()})
+    return model
+
+
+@contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    """Whatever code meets in files that are not as expected becomes a CheckpointError in one line."""
+    try:
+        yield
     except UNFIT as error:
         reason = _reason(error).removeprefix("load: ").removesuffix("; the model is unchanged")
-        raise CheckpointError(f"{place}: its weights do not fit {architecture.__name__}: {reason}") from error
-    return model
+        raise CheckpointError(f"{what}: {reason}") from error
 
 
 def _changed(config: Any, changes: dict[str, Any]) -> Any:
