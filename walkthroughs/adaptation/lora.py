@@ -358,7 +358,7 @@ def topic(kind, lr, n):
     if kind != "all weights":
         tn.freeze(model, "bert.*")
     if kind == "rank 4, q and v":
-        head, change = model.classifier, lora.adapter(model.bert, lora.Config(r=4, alpha=16.0), draws)
+        head, change = model.classifier, lora.adapter(model.bert, lora.Config(r=4, alpha=8.0), draws)
         model = lora.attach(model, {f"bert.{path}": part for path, part in change.items()})
         model.classifier = head  # `attach` sees all of the model as constant, but a new head has to learn
     params = tn.parameters(model)
@@ -373,7 +373,7 @@ def topic(kind, lr, n):
 
 
 topic_of = {
-    kind: topic(kind, lr, steps(200)) for kind, lr in {"all weights": 1e-3, "rank 4, q and v": 1e-2, "the head alone": 3e-2}.items()
+    kind: topic(kind, lr, steps(400)) for kind, lr in {"all weights": 1e-3, "rank 4, q and v": 1e-2, "the head alone": 3e-2}.items()
 }
 print(f"\nwhich of {len(TOPICS)} topics? {len(expected)} held-out passages (guessing: {1 / len(TOPICS):.1%})")
 everything, guess = topic_of["all weights"][0], 1 / len(TOPICS)
