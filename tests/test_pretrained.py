@@ -271,6 +271,8 @@ def test_a_new_head_needs_an_explicit_word(tmp_path):
     )
     again = saving.from_pretrained(tmp_path, bert.Classifier, rng=np.random.default_rng(3), **words)
     assert np.array_equal(again.classifier.weight.value, model.classifier.weight.value)
+    other = saving.from_pretrained(tmp_path, bert.Classifier, rng=np.random.default_rng(4), **words)
+    assert not np.any(other.classifier.weight.value == model.classifier.weight.value)
     saving.save_pretrained(berts(bert.BERT), tmp_path / "plain")
     from_plain = saving.from_pretrained(tmp_path / "plain", bert.PreTraining, new=("mlm.*", "next.*"), rng=rng)
     assert np.array_equal(from_plain.bert.word.weight.value, berts(bert.BERT).word.weight.value)
