@@ -1,11 +1,12 @@
 """Builds the site: `python -m book` runs the walkthroughs that have no record, writes the pages, and checks the result.
 
-    python -m book                 every walkthrough in full, unless a recorded run of the same code is there (20 minutes)
-    python -m book --quick         a few steps each: for those who work on the site (two minutes)
-    python -m book --no-runs       only with the records that there are
+python -m book                 every walkthrough in full, unless a recorded run of the same code is there (20 minutes)
+python -m book --quick         a few steps each: for those who work on the site (two minutes)
+python -m book --no-runs       only with the records that there are
 """
 
 import argparse
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from book.record import ROOT
 from book.runs import make_runs, read_run
 from book.tree import Tree
 
+NEEDED = ("sphinx", "furo", "myst_parser", "latex2mathml", "matplotlib", "tqdm", "safetensors")
 SOURCES, SITE = ROOT / "build" / "book", ROOT / "site"
 
 
@@ -42,6 +44,10 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error(f"--jobs is {options.jobs}, expected at least 1")
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:  # told now, and not after twenty minutes
+        print(f"book: {', '.join(missing)} missing, expected as installed; pip install tinygrad_notes[docs]", file=sys.stderr)
+        return 2
     began = time.perf_counter()
     walkthroughs = course.read_course()
     failures = {} if options.no_runs else make_runs(walkthroughs, options.quick, options.jobs)

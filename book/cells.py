@@ -81,8 +81,3 @@ def parts_of(source: str) -> list[Part]:
 
 def is_prose(line: str) -> bool:
     return line.startswith("#") and not line.startswith(MARK) and not DIRECTIVES.match(line)
-
-
-def part_at(parts: tuple[Part, ...], line: int) -> int:
-    """Which part a line of the script belongs to."""
-    return max((i for i, part in enumerate(parts) if part.line <= line), default=0)

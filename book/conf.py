@@ -21,8 +21,7 @@ html_math_renderer = "mathml"
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
-myst_dmath_allow_digits = False
-myst_dmath_allow_space = False
+myst_dmath_allow_space = False  # a dollar before a space is a dollar
 
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -39,7 +38,7 @@ exclude_patterns = ["_extra"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
-html_theme_options = {"light_css_variables": {}, "dark_css_variables": {}}
+html_show_search_summary = False  # summaries are fetched, which browsers forbid a page that is a file
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 

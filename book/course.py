@@ -22,6 +22,8 @@ FAMILIES = {
     "adaptation": "Adaptation",
     "diffusion": "Diffusion",
 }
+SETTINGS = "Settings"  # the title of the cell with imports and options, which is folded
+ANSWERS = re.compile(r"^Answers(?: \([^)\n]*\))?(?:[.:]?$|[.:] )", re.M)
 
 
 def read_course() -> list[Walkthrough]:
@@ -57,33 +59,29 @@ def write_course(tree: Tree, course: list[Walkthrough], runs: dict[str, Run]):
         "by hand on numbers that fit the page, puts the model beside its equations, checks it, trains it in a loop of a few visible "
         "lines, and then breaks it on purpose.\n\n"
         "```sh\npython -m walkthroughs                     # the list\npython -m walkthroughs language/gpt        # run one\n```\n\n"
-        f"{cards(tree, course, runs, 'walkthroughs/index')}\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n",
+        f"{cards(course, runs, 'walkthroughs/index')}\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n",
     )
 
 
-def cards(tree: Tree, course: list[Walkthrough], runs: dict[str, Run], page: str) -> str:
-    """The course as cards with a picture each, family by family."""
-    lines: list[str] = []
-    family = ""
+def cards(course: list[Walkthrough], runs: dict[str, Run], page: str) -> str:
+    """The course as cards, each with a picture, in one grid."""
+    lines = ['<div class="cards">']
     for walkthrough in course:
-        if family_title(walkthrough.name) != family:
-            lines += ["</div>"] * bool(family)
-            family = family_title(walkthrough.name)
-            lines += [f'<p class="family">{html.escape(family)}</p>', '<div class="cards">']
-        picture = cover(walkthrough, runs.get(walkthrough.name))
-        image = f'<img src="{relative(picture_name(walkthrough.name, picture), page)}" alt="" loading="lazy">' if picture else ""
+        name = walkthrough.name
+        picture = cover(runs.get(name))
+        image = f'<img src="{relative(picture_name(name, picture), page)}" alt="" loading="lazy">' if picture else ""
         lines.append(
-            f'<a class="card" href="{relative(page_of(walkthrough.name), page)}.html"><span class="cover">{image}</span>'
-            f'<span class="label">{html.escape(label(walkthrough.name))}</span><span class="what">{html.escape(walkthrough.title)}</span>'
+            f'<a class="card" href="{relative(page_of(name), page)}.html"><span class="cover">{image}</span>'
+            f'<span class="family">{html.escape(family_title(name))}</span><span class="label">{html.escape(label(name))}</span>'
+            f'<span class="what">{html.escape(walkthrough.title)}</span>'
             f'<span class="time">{html.escape(walkthrough.time.partition("(")[0].strip())}</span></a>'
         )
     return "\n".join([*lines, "</div>"])
 
 
-def cover(walkthrough: Walkthrough, run: Run | None) -> Path | None:
+def cover(run: Run | None) -> Path | None:
     """The picture that stands for a walkthrough: the first that it draws."""
-    pictures = [path for number in sorted(run.pictures) for path in run.pictures[number]] if run else []
-    return pictures[0] if pictures else None
+    return next((path for number in sorted(run.pictures) for path in run.pictures[number]), None) if run else None
 
 
 def picture_name(name: str, picture: Path) -> str:
@@ -97,9 +95,11 @@ def write_walkthrough(tree: Tree, walkthrough: Walkthrough, run: Run | None):
     for number, part in enumerate(walkthrough.parts):
         if part.title:
             body.append(f"## {part.title}")
-        body.append(tree.linked(fold_answers(markdown(part.prose)), page))
+        prose = tree.linked(markdown(part.prose), page)
+        body.append(folded("Show them", prose) if part.title == "Answers" else fold_answers(prose))
         if part.code:
-            body.append(code(part.code, "python"))
+            block = code(part.code, "python")
+            body.append(folded("Imports and options", block) if part.title == SETTINGS else block)
         if run and number in run.printed:
             body.append(code(run.printed[number], "text", kind="output"))
         for picture in run.pictures.get(number, []) if run else []:
@@ -131,7 +131,7 @@ def facts(tree: Tree, walkthrough: Walkthrough, page: str) -> str:
     ]
     beside = f" Beside it: {' and '.join(related)}." if related else ""
     return (
-        f'```{{container}} facts\n`python -m walkthroughs {name}`: {walkthrough.time or "a moment"}. '
+        f"```{{container}} facts\n`python -m walkthroughs {name}`: {walkthrough.time or 'a moment'}. "
         f'Download the <a href="{downloads}.ipynb" download>notebook</a> or the <a href="{downloads}.py" download>script</a>.{beside}\n```'
     )
 
@@ -155,12 +155,12 @@ def origin(run: Run | None) -> str:
 
 
 def fold_answers(prose: str) -> str:
-    """The answers to exercises, out of sight until asked for."""
-    before, found, after = prose.rpartition("\nAnswers")
+    """The answers to exercises, out of sight until asked for: from a line `Answers` (or `Answers. 1. ...`) to the end."""
+    found = ANSWERS.search(prose)
     if not found:
         return prose
-    first, _, rest = after.partition("\n")
-    first = re.sub(r"^[.:]\s*", "", first)
-    remark = re.match(r"\s*(\(.*\))\s*$", first)
-    inner = rest if remark or not first.strip() else f"{first}\n{rest}"
-    return f"{before}\n\n<details><summary>Answers{' ' + remark[1] if remark else ''}</summary>\n\n{inner}\n\n</details>"
+    return f"{prose[: found.start()].rstrip()}\n\n{folded(found[0].strip(' .:'), prose[found.end() :].strip())}"
+
+
+def folded(summary: str, text: str) -> str:
+    return f"<details><summary>{html.escape(summary)}</summary>\n\n{text}\n\n</details>"

@@ -133,7 +133,9 @@ def diff_html(old: list[str], new: list[str], first_old: int = 1, first_new: int
             while end < len(rows) and end not in keep:
                 end += 1
             same = [line_html(" ", "", first_new + b, new_spans[b], set()) for _, _, b in rows[n:end]]
-            out.append(f"<details><summary>{len(same)} lines that stay</summary>{''.join(same)}</details>" if len(same) > 2 else "".join(same))
+            out.append(
+                f"<details><summary>{len(same)} lines that stay</summary>{''.join(same)}</details>" if len(same) > 2 else "".join(same)
+            )
             n = end
             continue
         if kind == "equal":

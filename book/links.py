@@ -1,6 +1,6 @@
 """Checks a built site as a reader would: no link is dead, no page empty, and nothing is fetched from elsewhere.
 
-    python -m book.links site
+python -m book.links site
 """
 
 import re

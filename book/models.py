@@ -29,9 +29,7 @@ def model_files() -> list[str]:
     found = [f"models/{name}.py" for name in scripts() if (ROOT / "models" / f"{name}.py").exists()]
     rest = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "models").glob("*/[a-z]*.py"))
     families = list(dict.fromkeys(Path(file).parent.name for file in [*found, *rest]))
-    return sorted(
-        [*found, *(file for file in rest if file not in found)], key=lambda file: families.index(Path(file).parent.name)
-    )
+    return sorted([*found, *(file for file in rest if file not in found)], key=lambda file: families.index(Path(file).parent.name))
 
 
 def blocks_of(source: str) -> list[Block]:
@@ -67,16 +65,13 @@ def equations_of(source: str) -> dict[int, list[str]]:
     places: dict[int, list[str]] = {}
     lines = source.splitlines()
 
-    def visit(node, above: str):
-        own = set(range(node.lineno, node.end_lineno + 1))
-        for child in node.body:
-            if isinstance(child, ast.ClassDef | ast.FunctionDef):
-                own -= set(range(child.lineno, child.end_lineno + 1))
-                if isinstance(node, ast.ClassDef):
-                    visit(child, f"{above}.")
-        path = above if not above.endswith(".") else above + node.name
-        for equation in sorted(equations_in("\n".join(lines[n - 1] for n in sorted(own)))):
+    def visit(node, path: str):
+        methods = [child for child in node.body if isinstance(node, ast.ClassDef) and isinstance(child, ast.FunctionDef)]
+        own = set(range(node.lineno, node.end_lineno + 1)) - {n for m in methods for n in range(m.lineno, m.end_lineno + 1)}
+        for equation in equations_in("\n".join(lines[n - 1] for n in sorted(own))):
             places.setdefault(equation, []).append(path)
+        for method in methods:
+            visit(method, f"{path}.{method.name}")
 
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
@@ -101,7 +96,9 @@ def write_models(tree: Tree, diffs: dict[str, list[tuple[str, str]]]):
             lines.append(f"\n## {family}\n")
         title = (ast.get_docstring(ast.parse((ROOT / file).read_text(encoding="utf-8"))) or "").partition("\n")[0].removesuffix(".")
         lines.append(f"- [{title}]({name}.md)")
-    entries = "\n".join(f"{label(file.removeprefix('models/').removesuffix('.py'))} <{file.removeprefix('models/').removesuffix('.py')}>" for file in files)
+    entries = "\n".join(
+        f"{label(file.removeprefix('models/').removesuffix('.py'))} <{file.removeprefix('models/').removesuffix('.py')}>" for file in files
+    )
     tree.write(
         "models/index",
         "# The models\n\nOne file a system, which reads from top to bottom like its paper: the idea, numbered equations in the symbols of the "

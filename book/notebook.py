@@ -7,43 +7,37 @@ from book.cells import Walkthrough
 from book.record import ROOT
 
 FIND = '''\
-# This notebook runs inside a checkout of tinygrad_notes: it looks for one in this folder, in those above, and beside them.
+# This notebook runs in a checkout of tinygrad_notes: the first of these folders that holds one.
 import os
 import sys
+import time
 from pathlib import Path
 
 here = Path.cwd().resolve()
 places = [place for folder in (here, *here.parents) for place in (folder, folder / "tinygrad_notes")]
-found = [p for p in places if (p / "walkthroughs" / "{name}.py").is_file() and (p / "tinygrad_notes" / "core.py").is_file()]
-if not found:
-    raise SystemExit("""No checkout of tinygrad_notes here. These commands get one, and open this notebook in it:
+checkouts = [p for p in places if (p / "walkthroughs" / "{name}.py").is_file() and (p / "tinygrad_notes" / "core.py").is_file()]
+if not checkouts:
+    raise SystemExit("""There is no checkout of tinygrad_notes here. These commands get one, beside this notebook:
     git clone {address} tinygrad_notes
     cd tinygrad_notes
     python -m venv .venv
     .venv/bin/python -m pip install -e ".[walkthroughs,fast]" jupyterlab
-    .venv/bin/jupyter lab        (then open this notebook, which may stay where it is if that is below the checkout)""")
-os.chdir(found[0])
-sys.path.insert(0, str(found[0]))
-
+    .venv/bin/jupyter lab ..""")
+os.chdir(checkouts[0])
+sys.path.insert(0, str(checkouts[0]))
+sys.argv = [{name!r}]  # the script's options go here, behind its name: "--quick" takes a few steps only
 __doc__ = {title!r}
-sys.argv = [{name!r}]  # the script's own options go here, such as "--quick"
-
-shown = {{}}
+drawn = {{"at": time.time()}}
 
 
 def show(folder=Path("out")):
     """The pictures that were drawn since the last call."""
     from IPython.display import SVG, Image, display
 
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".png", ".svg")):
-        if path.stat().st_mtime > shown.get(path, began_here):
-            shown[path] = path.stat().st_mtime
+    since, drawn["at"] = drawn["at"], time.time()
+    for path in sorted(folder.rglob("*.[ps][nv]g"), key=lambda path: path.stat().st_mtime):
+        if path.stat().st_mtime > since:
             display(Image(path) if path.suffix == ".png" else SVG(path))
-
-
-import time
-
-began_here = time.time()
 '''
 
 
@@ -57,7 +51,7 @@ def address() -> str:
 
 
 def first_cell(walkthrough: Walkthrough) -> str:
-    return FIND.format(name=walkthrough.name, title=walkthrough.title + ".", address=address()).strip()
+    return FIND.format(name=walkthrough.name, title=walkthrough.title, address=address()).strip()
 
 
 def notebook(walkthrough: Walkthrough, drawing: set[int]) -> str:

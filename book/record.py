@@ -88,8 +88,12 @@ def fingerprint(path: Path) -> str:
 def ours(script: Path, data: set[Path]) -> dict[str, str]:
     """The files of this project that the run has used, and their fingerprints."""
     loaded = {Path(m.__file__).resolve() for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
-    modules = {p for p in loaded if p.suffix == ".py" and any(p.is_relative_to(ROOT / folder) for folder in SOURCES)}
-    return {path.relative_to(ROOT).as_posix(): fingerprint(path) for path in sorted(modules | data | {script})}
+    used = {
+        script.resolve(),
+        *data,
+        *(p for p in loaded if p.suffix == ".py" and any(p.is_relative_to(ROOT / folder) for folder in SOURCES)),
+    }
+    return {p.relative_to(ROOT).as_posix(): fingerprint(p) for p in sorted(used) if p.is_relative_to(ROOT)}
 
 
 def record(script: Path, arguments: list[str]) -> dict:

@@ -3,6 +3,7 @@
 import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 
 import tinygrad_notes as tn
 from book.cells import Walkthrough
@@ -21,24 +22,8 @@ DOCUMENTS = {  # file -> page
     "CONTRIBUTING.md": "contributing",
     "CHANGELOG.md": "changelog",
 }
-API = {  # module -> what it is for
-    "tinygrad_notes": "Tensors, gradients, functions of functions, and the parameters of a model",
-    "tinygrad_notes.functional": "activations, norms, losses, attention, convolutions",
-    "tinygrad_notes.nn": "layers",
-    "tinygrad_notes.nn.init": "random weights to start from",
-    "tinygrad_notes.nn.cache": "keys and values of what was read",
-    "tinygrad_notes.optim": "optimizers, schedules, clipping, averages",
-    "tinygrad_notes.saving": "checkpoints and published models",
-    "tinygrad_notes.text": "tokenizers and n-grams",
-    "tinygrad_notes.data": "small data sets and batches",
-    "tinygrad_notes.images": "preprocessing of images",
-    "tinygrad_notes.check": "tools to test gradients and to find what went wrong",
-    "tinygrad_notes.tree": "walks over models: what the functions for parameters are made of",
-    "tinygrad_notes.parallel": "half-batches on two threads",
-    "tinygrad_notes.threads": "large kernels on two threads",
-    "tinygrad_notes.runtime": "the settings that the import makes",
-    "tinygrad_notes.registry": "to give a function of yours a gradient",
-}
+USEFUL = "functional nn nn.init nn.cache optim saving text data images check tree parallel threads runtime registry".split()
+ENGINE = "binding core fused ops tensor transforms".split()  # behind the package's own page, or behind ops.md
 
 
 def write_documents(tree: Tree):
@@ -65,9 +50,7 @@ def write_home(tree: Tree, course: list[Walkthrough], runs: dict[str, Run]):
         "index",
         tree.linked(home, "index")
         + "\n\n[Start here](start.md) to install and run it; [coming from PyTorch](coming-from-pytorch.md) has a table of idioms; "
-        "[design](design.md) says why it is as it is.\n\n## The course\n\n"
-        + cards(tree, course, runs, "index")
-        + f"\n\n{toctrees}\n",
+        "[design](design.md) says why it is as it is.\n\n## The course\n\n" + cards(course, runs, "index") + f"\n\n{toctrees}\n",
     )
 
 
@@ -75,24 +58,36 @@ def drop_section(text: str, title: str) -> str:
     return re.sub(rf"\n## {title}\n.*?(?=\n## |\Z)", "\n", text, flags=re.S)
 
 
-def exported_above(module: str) -> list[str]:
+def api_modules() -> list[str]:
+    """The package, the modules that people use, in this order, and any other that is not the engine's."""
+    found = {path.stem for path in (ROOT / "tinygrad_notes").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    others = sorted(name for name in found - {*USEFUL, *ENGINE} if not name.startswith("_"))
+    return ["tinygrad_notes", *(f"tinygrad_notes.{name}" for name in [*USEFUL, *others])]
+
+
+def exported_above(module: ModuleType) -> list[str]:
     """What the package itself offers too; it stands on the package's page."""
-    found = importlib.import_module(module)
-    return [] if found is tn else [name for name in tn.__all__ if getattr(found, name, None) is getattr(tn, name)]
+    return [] if module is tn else [name for name in tn.__all__ if getattr(module, name, None) is getattr(tn, name)]
 
 
 def write_api(tree: Tree):
     tree.plain.update(path.relative_to(ROOT).as_posix() for path in (ROOT / "tinygrad_notes").rglob("*.py"))  # what [source] leads to
-    for module in API:
-        title = f"``{module}``"
+    rows, entries = [], []
+    for name in api_modules():
+        module = importlib.import_module(name)
         twice = exported_above(module)
-        directive = f".. automodule:: {module}\n   :members:\n   :member-order: bysource\n   :show-inheritance:\n"
+        title = f"``{name}``"
+        directive = f".. automodule:: {name}\n   :members:\n   :member-order: bysource\n"
         directive += f"   :exclude-members: {', '.join(twice)}\n" if twice else ""
-        tree.write(f"api/{module}", f"{title}\n{'=' * len(title)}\n\n{directive}", suffix=".rst")
-    rows = "\n".join(f"| [`{module}`]({module}.rst) | {what} |" for module, what in API.items())
-    entries = "\n".join(module.removeprefix("tinygrad_notes.") + f" <{module}>" for module in API)
+        tree.write(f"api/{name}", f"{title}\n{'=' * len(title)}\n\n{directive}", suffix=".rst")
+        rows.append(f"| [`{name}`]({name}.rst) | {(module.__doc__ or '').partition(chr(10))[0]} |")
+        entries.append(f"{name.removeprefix('tinygrad_notes.')} <{name}>")
     tree.write(
         "api/index",
-        "# The API\n\nFrom the docstrings. NumPy's functions themselves are in [Ops](../ops.md): they are the language, and a Tensor goes in the place of an "
-        f"array.\n\n| module | what it holds |\n|---|---|\n{rows}\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n",
+        "# The API\n\nFrom the docstrings. NumPy's functions themselves are in [Ops](../ops.md): they are the language, and a Tensor goes in the "
+        "place of an array.\n\n| module | |\n|---|---|\n"
+        + "\n".join(rows)
+        + "\n\n```{toctree}\n:hidden:\n\n"
+        + "\n".join(entries)
+        + "\n```\n",
     )

@@ -9,11 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
+from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from book.cells import Walkthrough, part_at
+from book.cells import Walkthrough
 from book.record import ROOT, fingerprint
 
 RECORDS = ROOT / "out" / "book"
@@ -42,36 +43,31 @@ def folder_of(name: str, quick: bool) -> Path:
 
 def read_run(walkthrough: Walkthrough, quick: bool) -> Run | None:
     """The recorded run, or None where there is none of this script that ended well."""
-    path = folder_of(walkthrough.name, quick) / "record.json"
-    if not path.exists():
+    folder = folder_of(walkthrough.name, quick)
+    if not (folder / "record.json").exists():
         return None
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     if record["failure"]:
         return None
-    return Run(quick, record, *by_part(walkthrough, record), holds(record))
+    return Run(quick, record, *by_part(record, folder), holds(record, walkthrough))
 
 
-def holds(record: dict) -> bool:
-    return all((ROOT / file).exists() and fingerprint(ROOT / file) == known for file, known in record["files"].items())
+def holds(record: dict, walkthrough: Walkthrough) -> bool:
+    """Would a new run do the same? Sentences may have changed, code and data may not."""
+    same = all((ROOT / file).exists() and fingerprint(ROOT / file) == known for file, known in record["files"].items())
+    return same and len(record["parts"]) == len(walkthrough.parts)
 
 
-def by_part(walkthrough: Walkthrough, record: dict) -> tuple[dict[int, str], dict[int, list[Path]]]:
+def by_part(record: dict, folder: Path) -> tuple[dict[int, str], dict[int, list[Path]]]:
+    """What was printed and drawn, for each part by its number. The record has lines, and where the parts began then."""
     printed: dict[int, str] = {}
     pictures: dict[int, list[Path]] = {}
-    numbers = [part_number(record, walkthrough, line) for line, _ in record["printed"]]
-    for number, (_, text) in zip(numbers, record["printed"]):
-        printed[number] = printed.get(number, "") + text
-    for line, path in record["pictures"]:
-        pictures.setdefault(part_number(record, walkthrough, line), []).append(Path(path))
-    return {number: text.strip("\n") for number, text in printed.items() if text.strip()}, pictures
-
-
-def part_number(record: dict, walkthrough: Walkthrough, line: int) -> int:
-    """A part's number at the time of the run: a comment that has grown since moves lines, not parts."""
-    begins = record.get("parts")
-    if begins:
-        return max((i for i, begin in enumerate(begins) if begin <= line), default=0)
-    return part_at(walkthrough.parts, line)
+    for line, text in record["printed"]:
+        part = bisect_right(record["parts"], line) - 1
+        printed[part] = printed.get(part, "") + text
+    for line, name in record["pictures"]:
+        pictures.setdefault(bisect_right(record["parts"], line) - 1, []).append(folder / name)
+    return {part: text.strip("\n") for part, text in printed.items() if text.strip()}, pictures
 
 
 def commit() -> str:
@@ -96,9 +92,7 @@ def make_run(walkthrough: Walkthrough, quick: bool) -> str:
     command = [sys.executable, "-m", "book.record", walkthrough.name, str(path), "--out", str(out), *(["--quick"] if quick else [])]
     environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"}
     with open(folder / "log.txt", "w", encoding="utf-8") as log:
-        subprocess.run(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
-        )
+        subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
     if not path.exists():
         return f"it ended without a record; see {folder / 'log.txt'}"
     record = json.loads(path.read_text(encoding="utf-8"))
@@ -106,7 +100,11 @@ def make_run(walkthrough: Walkthrough, quick: bool) -> str:
     record["parts"] = [part.line for part in walkthrough.parts]
     shown = f"out/{walkthrough.name.rpartition('/')[2]}"  # where a reader's own run would write
     record["printed"] = [[line, text.replace(str(out), shown)] for line, text in record["printed"]]
+    record["pictures"] = [[line, os.path.relpath(p, folder)] for line, p in record["pictures"] if Path(p).is_relative_to(out)]
     path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    kept = {folder / name for _, name in record["pictures"]}
+    for file in [p for p in out.rglob("*") if p.is_file() and p not in kept]:
+        file.unlink()  # weights and checkpoints
     return record["failure"]
 
 
