@@ -1,8 +1,10 @@
 """Docstrings of this project as reStructuredText, which autodoc reads: `name` is code, and what is indented is preformatted."""
 
 import re
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 CODE = re.compile(r"(?<![`:\w])`([^`]+)`(?![`_])")
 OUTSIDE = re.compile(r"(``[^`]+``)")
@@ -50,10 +52,10 @@ def plain(line: str) -> str:
     return "".join(piece if piece.startswith("``") else SPECIAL.sub(r"\\\1", piece) for piece in pieces)
 
 
-def process(app: Sphinx, what: str, name: str, obj, options, lines: list[str]):
+def process(app: "Sphinx", what: str, name: str, obj, options, lines: list[str]):
     lines[:] = restructured(lines)
 
 
-def setup(app: Sphinx):
+def setup(app: "Sphinx"):
     app.connect("autodoc-process-docstring", process)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,6 +9,7 @@ import sys
 
 from book import diffs, links, models, reference
 from book.cells import Walkthrough, parts_of
+from book.docstrings import restructured
 from book.notebook import notebook
 from book.record import ROOT
 from book.tree import Tree, code, markdown, relative
@@ -171,6 +172,20 @@ def test_home_is_the_beginning_of_readme(tree):
     assert home.startswith("# tinygrad_notes\n")
     assert start.startswith("# Start\n")
     assert "make test" in start and "## Licence" not in start
+
+
+@pytest.mark.parametrize(
+    ("docstring", "expected"),
+    [
+        ("See `grad` and ``f``.", "See ``grad`` and ``f``."),
+        ("x_t, |x| and 2 * n_heads, C:\\x", "x\\_t, \\|x\\| and 2 \\* n\\_heads, C:\\\\x"),
+        ("Then\n\n    y = `x`\n\n    z = y\n\nmore", "Then\n\n::\n\n    y = `x`\n\n    z = y\n\nmore"),
+        ("for step in x:\n    y(step)", "::\n\n    for step in x:\n        y(step)"),
+        ("`a_b` is code", "``a_b`` is code"),
+    ],
+)
+def test_docstrings_become_restructured_text(docstring, expected):
+    assert "\n".join(restructured(docstring.splitlines())).rstrip() == expected
 
 
 # --- notebooks ------------------------------------------------------------------------------------
