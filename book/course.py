@@ -91,11 +91,11 @@ def picture_name(name: str, picture: Path) -> str:
 def write_walkthrough(tree: Tree, walkthrough: Walkthrough, run: Run | None):
     page = page_of(walkthrough.name)
     body = [f"# {walkthrough.title}", facts(tree, walkthrough, page), origin(run)]
-    body.append(tree.linked(markdown(walkthrough.introduction), page))
+    body.append(markdown(tree.linked(walkthrough.introduction, page)))
     for number, part in enumerate(walkthrough.parts):
         if part.title:
             body.append(f"## {part.title}")
-        prose = tree.linked(markdown(part.prose), page)
+        prose = markdown(tree.linked(part.prose, page))
         body.append(folded("Show them", prose) if part.title == "Answers" else fold_answers(prose))
         if part.code:
             block = code(part.code, "python")

@@ -111,7 +111,7 @@ def write_model(tree: Tree, file: str, diffs: list[tuple[str, str]]):
     source = (ROOT / file).read_text(encoding="utf-8")
     title, _, rest = (ast.get_docstring(ast.parse(source)) or page).partition("\n")
     blocks = blocks_of(source)
-    body = [f"# {title.removesuffix('.')}", facts(tree, file, page, diffs), markdown(rest.strip("\n"))]
+    body = [f"# {title.removesuffix('.')}", facts(tree, file, page, diffs), markdown(tree.linked(rest.strip("\n"), page))]
     symbols = SYMBOLS / Path(file).relative_to("models").with_suffix(".md")
     if symbols.exists():
         body += ["## The paper's symbols and these variables", tree.linked(symbols.read_text(encoding="utf-8"), page)]

@@ -5,6 +5,7 @@ import subprocess
 
 from book.cells import Walkthrough
 from book.record import ROOT
+from book.tree import markdown
 
 FIND = '''\
 # This notebook runs in a checkout of tinygrad_notes: the first of these folders that holds one.
@@ -56,11 +57,11 @@ def first_cell(walkthrough: Walkthrough) -> str:
 
 def notebook(walkthrough: Walkthrough, drawing: set[int]) -> str:
     """The notebook's JSON. drawing: the parts that draw pictures, which are then shown."""
-    texts = [("markdown", f"# {walkthrough.title}\n\n{walkthrough.introduction}"), ("code", first_cell(walkthrough))]
+    texts = [("markdown", f"# {walkthrough.title}\n\n{markdown(walkthrough.introduction)}"), ("code", first_cell(walkthrough))]
     for number, part in enumerate(walkthrough.parts):
         heading = [f"## {part.title}"] if part.title else []
         if heading or part.prose:
-            texts.append(("markdown", "\n\n".join([*heading, *([part.prose] if part.prose else [])])))
+            texts.append(("markdown", "\n\n".join([*heading, *([markdown(part.prose)] if part.prose else [])])))
         if part.code:
             texts.append(("code", part.code))
         if number in drawing:

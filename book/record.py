@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import tinygrad_notes  # noqa: F401  (before the script imports NumPy)
@@ -75,14 +76,20 @@ class Recorder:
 
 
 def fingerprint(path: Path) -> str:
-    """Of what a Python file does: its syntax tree without docstrings, so that a better sentence is no reason to run all again."""
-    if path.suffix != ".py":
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node, clean=False):
-            node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    """Of what a file does: of Python, its syntax tree without docstrings, so that a better sentence is no reason to run all again."""
+    return fingerprint_of(path.read_bytes(), path.suffix == ".py")
+
+
+@cache
+def fingerprint_of(content: bytes, is_python: bool) -> str:
+    if is_python:
+        tree = ast.parse(content)
+        for node in ast.walk(tree):
+            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            if documented and ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+        content = ast.dump(tree).encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def ours(script: Path, data: set[Path]) -> dict[str, str]:

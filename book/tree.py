@@ -92,7 +92,7 @@ class Tree:
         for file in sorted(self.plain):
             text = (ROOT / file).read_text(encoding="utf-8")
             shown = listing(text) if file.endswith(".py") else code(text, LANGUAGES.get(Path(file).suffix, "text"))
-            self.write("source/" + file, f"---\norphan: true\n---\n\n# {file}\n\n{shown}")
+            self.write("source/" + file, f"---\norphan: true\nnosearch: true\n---\n\n# {file}\n\n{shown}")
 
 
 def code(text: str, language: str, first: int = 1, numbers: bool = False, kind: str = "") -> str:
@@ -108,5 +108,17 @@ def relative(target: str, page: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Prose of comments and docstrings, which is nearly Markdown: what Sphinx's reader of it would take for a comment is text."""
-    return re.sub(r"^([%+])(?=\s)", r"\\\1", text, flags=re.M)
+    """Prose of comments and docstrings, which is nearly Markdown, as Markdown: x_t, <s>, a*b and a % at the left margin are text."""
+    blocks = re.split(r"((?:^    [^\n]*\n?)+|^```.*?^```$\n?)", text, flags=re.M | re.S)
+    return "".join(block if n % 2 else _prose(block) for n, block in enumerate(blocks))
+
+
+def _prose(text: str) -> str:
+    pieces = re.split(r"((`+).*?\2(?!`)|\$\$.*?\$\$|\$(?! )[^$\n]+\$|\]\([^)\s]*\)|\{[a-z]+\}(?=`))", text, flags=re.S)
+    out = ""
+    for n, piece in enumerate(pieces):
+        if n % 3 == 0:
+            piece = re.sub(r"(_|<(?=[a-zA-Z/!?]))", r"\\\1", piece)
+            piece = re.sub(r"(?<=[\w)\]])(\*+)(?=[\w(\[])", lambda m: "\\*" * len(m[1]), piece)
+        out += piece if n % 3 != 2 else ""
+    return re.sub(r"^([%+])(?=\s)", r"\\\1", out, flags=re.M)

@@ -7,16 +7,34 @@ import shutil
 import subprocess
 import sys
 
-from book import diffs, links, models, reference
+from book import __main__ as program
+from book import course, diffs, links, models, reference
 from book.cells import Walkthrough, parts_of
 from book.docstrings import restructured
 from book.notebook import notebook
 from book.record import ROOT
+from book.runs import Run
 from book.tree import Tree, code, markdown, relative
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+SCRIPT = '''"""A title.
+
+What it shows.
+"""
+
+# %% Settings
+from walkthroughs.options import options_of, parser_for
+
+options = options_of(parser_for("language/tiny", __doc__))
+
+# %% Draw
+# Prose.
+(options.out / "a.png").write_bytes(b"x")
+print("drawn", options.quick, __doc__)
+'''
 
 # --- links between pages -------------------------------------------------------------------------
 
@@ -65,7 +83,22 @@ def test_a_file_without_a_page_gets_one(tree):
 def test_a_fence_is_longer_than_those_inside():
     assert code("```\nx\n```", "text").startswith("````{code-block} text\n")
     assert relative("a/b.md", "a/c/d") == "../b.md"
-    assert markdown("% of it\n+ more\n100 %") == "\\% of it\n\\+ more\n100 %"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("% of it\n+ more\n100 %", "\\% of it\n\\+ more\n100 %"),
+        ("x_t, `x_t` and $x_t$", "x\\_t, `x_t` and $x_t$"),
+        ("``a_b``, `c\nd_e` f_g", "``a_b``, `c\nd_e` f\\_g"),
+        ("a*b, x**2, 2 * 3, *yes*, **very**", "a\\*b, x\\*\\*2, 2 * 3, *yes*, **very**"),
+        ("<s> the <e>, a < b <- c", "\\<s> the \\<e>, a < b <- c"),
+        ("a_b\n\n    x_t\n\nc_d\n```\ne_f\n```\ng_h", "a\\_b\n\n    x_t\n\nc\\_d\n```\ne_f\n```\ng\\_h"),
+        ("[a_b](c_d.md) costs $5 or 6$", "[a\\_b](c_d.md) costs $5 or 6$"),
+    ],
+)
+def test_prose_of_comments_means_what_it_says(text, expected):
+    assert markdown(text) == expected
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -152,6 +185,43 @@ def test_a_definition_that_is_not_there_is_told():
     )
 
 
+# --- all of it, up to Sphinx ----------------------------------------------------------------------
+
+
+def test_every_script_and_model_has_a_page(tmp_path, monkeypatch):
+    pytest.importorskip("pygments", reason="it colours the code of the site; pip install tinygrad_notes[docs]")
+    monkeypatch.setattr(program, "SOURCES", tmp_path)
+    monkeypatch.setattr(Tree, "write_plain", lambda tree: None)  # to colour all of the code takes seconds; the test above has one file
+    scripts = course.read_course()
+    tree = program.write_sources(scripts, {})
+    for script in scripts:
+        page = (tmp_path / f"walkthroughs/{script.name}.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {script.title}\n") and "no recorded run" in page
+        assert (tmp_path / f"_extra/downloads/{script.name}.ipynb").is_file()
+        assert (tmp_path / f"_extra/downloads/{script.name}.py").read_text(encoding="utf-8") == (
+            ROOT / f"walkthroughs/{script.name}.py"
+        ).read_text(encoding="utf-8")
+    for file in FILES:
+        assert "## The code" in (tmp_path / file).with_suffix(".md").read_text(encoding="utf-8")
+    assert all((tree.folder / f"{page}.md").is_file() for page in tree.shows.values())
+    assert "-lora" in (tmp_path / "models/adaptation/lora.md").read_text(encoding="utf-8")
+
+
+def test_a_page_has_what_its_run_printed_and_drew(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "ROOT", tmp_path)
+    for name, content in (("walkthroughs/language/tiny.py", SCRIPT), ("a.png", "x")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    script = Walkthrough("language/tiny", "Tiny", "a second", "Prose.", tuple(parts_of(SCRIPT)))
+    origin = {"processor_seconds": 5.0, "date": "2026-01-05", "python": "3.11", "numpy": "2.4", "commit": "abc"}
+    course.write_walkthrough(tree, script, Run(True, origin, {1: "drawn False"}, {1: [tmp_path / "a.png"]}, False))
+    page = (tree.folder / "walkthroughs/language/tiny.md").read_text(encoding="utf-8")
+    order = "# Tiny|A quick run|commit abc|has changed since|Imports and options|## Draw|options.out|drawn False|<img".split("|")
+    places = [page.index(text) for text in order]
+    assert places == sorted(places)
+    assert tree.extra("pictures/language/tiny/a.png").read_text(encoding="utf-8") == "x"
+
+
 # --- documents and the API ------------------------------------------------------------------------
 
 
@@ -190,21 +260,6 @@ def test_docstrings_become_restructured_text(docstring, expected):
 
 # --- notebooks ------------------------------------------------------------------------------------
 
-SCRIPT = '''"""A title.
-
-What it shows.
-"""
-
-# %% Settings
-from walkthroughs.options import options_of, parser_for
-
-options = options_of(parser_for("language/tiny", __doc__))
-
-# %% Draw
-# Prose.
-(options.out / "a.png").write_bytes(b"x")
-print("drawn", options.quick, __doc__)
-'''
 IPYTHON = "def display(x): print('shown', x)\ndef Image(path): return path.name\nSVG = Image\n"
 
 
