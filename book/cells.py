@@ -46,36 +46,20 @@ def introduce(docstring: str) -> tuple[str, str, str]:
 
 
 def parts_of(source: str) -> list[Part]:
+    """What stands below the docstring, cut where a cell begins, and where prose stands between the code of a cell."""
     lines = source.splitlines()
-    tree = ast.parse(source)
-    inside = set()  # lines within a statement, where a comment is the code's own
-    for statement in tree.body:
-        inside.update(range(statement.lineno, (statement.end_lineno or statement.lineno) + 1))
-    parts: list[Part] = []
-    title, prose, code, start = "", [], [], 1
-
-    def close():
-        text = "\n".join(code).strip("\n")
-        if title or prose or text:
-            parts.append(Part(title, "\n".join(prose).strip("\n"), text, start))
-
-    number = len(lines) if not any(line.startswith(MARK) for line in lines) else 0
-    while number < len(lines) and not lines[number].startswith(MARK):
-        number += 1  # the docstring
-    while number < len(lines):
-        line = lines[number]
-        mark = line.startswith(MARK)
-        if mark or (is_prose(line) and number + 1 not in inside and not lines[number - 1].strip()):
-            close()
-            title, prose, code, start = line[len(MARK) :].strip() if mark else "", [], [], number + 1
-            number += mark
-            while number < len(lines) and is_prose(lines[number]) and number + 1 not in inside:
-                prose.append(lines[number][1:].removeprefix(" "))
-                number += 1
-        else:
-            code.append(line)
-            number += 1
-    close()
+    inside = {n for statement in ast.parse(source).body for n in range(statement.lineno - 1, statement.end_lineno or 0)}
+    marked = [n not in inside and line.startswith(MARK) for n, line in enumerate(lines)]
+    prose = [n not in inside and is_prose(line) for n, line in enumerate(lines)]
+    first = marked.index(True) if True in marked else len(lines)
+    begins = [n for n in range(first, len(lines)) if marked[n] or (prose[n] and not lines[n - 1].strip())]
+    parts = []
+    for begin, end in zip(begins, [*begins[1:], len(lines)]):
+        title = lines[begin].removeprefix(MARK).strip() if marked[begin] else ""
+        text = begin + marked[begin]
+        code = next((n for n in range(text, end) if not prose[n]), end)
+        comment = "\n".join(line[1:].removeprefix(" ") for line in lines[text:code])
+        parts.append(Part(title, comment.strip("\n"), "\n".join(lines[code:end]).strip("\n"), begin + 1))
     return parts
 
 
