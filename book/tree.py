@@ -14,7 +14,7 @@ from book.record import ROOT
 
 FOLDERS = "models|walkthroughs|tests|docs|benchmarks|tinygrad_notes"
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
-NAMED = re.compile(rf"(?<![\w/\[(`])(`?)((?:{FOLDERS})/[\w/-]+\.(?:py|md))\1(?![\w/\]`])")
+NAMED = re.compile(rf"(?<!\]\()(?<![\w/\[`])(`?)((?:{FOLDERS})/[\w/-]+\.(?:py|md))\1(?![\w/\]`])")
 LANGUAGES = {".json": "json", ".toml": "toml", ".md": "markdown"}
 
 

@@ -53,6 +53,7 @@ def tree(tmp_path):
         ("[a](https://example.org/x)", "[a](https://example.org/x)"),
         ("[a](#below)", "[a](#below)"),
         ("see models/language/gpt.py for it", "see [`models/language/gpt.py`](../models/language/gpt.md) for it"),
+        ("(models/language/gpt.py)", "([`models/language/gpt.py`](../models/language/gpt.md))"),
         ("`models/language/gpt.py`", "[`models/language/gpt.py`](../models/language/gpt.md)"),
         ("[x](../models/language/gpt.py)", "[x](../models/language/gpt.md)"),
         ("`models/language/none.py`", "`models/language/none.py`"),
