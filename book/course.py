@@ -90,11 +90,11 @@ def picture_name(name: str, picture: Path) -> str:
 
 def write_walkthrough(tree: Tree, walkthrough: Walkthrough, run: Run | None):
     page = page_of(walkthrough.name)
-    body = [f"# {walkthrough.title}", facts(tree, walkthrough, page), origin(run)]
+    body = [f"# {markdown(walkthrough.title)}", facts(tree, walkthrough, page), origin(run)]
     body.append(markdown(tree.linked(walkthrough.introduction, page)))
     for number, part in enumerate(walkthrough.parts):
         if part.title:
-            body.append(f"## {part.title}")
+            body.append(f"## {markdown(part.title)}")
         prose = markdown(tree.linked(part.prose, page))
         body.append(folded("Show them", prose) if part.title == "Answers" else fold_answers(prose))
         if part.code:
@@ -105,7 +105,7 @@ def write_walkthrough(tree: Tree, walkthrough: Walkthrough, run: Run | None):
         for picture in run.pictures.get(number, []) if run else []:
             name = picture_name(walkthrough.name, picture)
             shutil.copy(picture, tree.extra(name))
-            body.append(figure(relative(name, page), f"{picture.stem.replace('-', ' ')}, drawn under “{heading(walkthrough, number)}”"))
+            body.append(figure(relative(name, page), f"{picture.stem}, drawn under “{heading(walkthrough, number)}”"))
     tree.write(page, "\n\n".join(text for text in body if text))
     drawing = set(run.pictures) if run else set()
     tree.extra(f"downloads/{walkthrough.name}.ipynb").write_text(notebook(walkthrough, drawing), encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 from book.course import family_title, label, test_of
 from book.record import ROOT
 from book.tree import Tree, code, markdown
+from walkthroughs.__main__ import scripts
 
 SYMBOLS = Path(__file__).parent / "symbols"
 MENTION = re.compile(r"[Ee]quations? (\d+)(?:(?:,? (to|and) | ?, ?)(\d+))?")
@@ -24,8 +25,6 @@ class Block:
 
 def model_files() -> list[str]:
     """models/<family>/<system>.py, in the order of the course, where a family's other files come last."""
-    from walkthroughs.__main__ import scripts
-
     found = [f"models/{name}.py" for name in scripts() if (ROOT / "models" / f"{name}.py").exists()]
     rest = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "models").glob("*/[a-z]*.py"))
     families = list(dict.fromkeys(Path(file).parent.name for file in [*found, *rest]))
@@ -111,7 +110,7 @@ def write_model(tree: Tree, file: str, diffs: list[tuple[str, str]]):
     source = (ROOT / file).read_text(encoding="utf-8")
     title, _, rest = (ast.get_docstring(ast.parse(source)) or page).partition("\n")
     blocks = blocks_of(source)
-    body = [f"# {title.removesuffix('.')}", facts(tree, file, page, diffs), markdown(tree.linked(rest.strip("\n"), page))]
+    body = [f"# {markdown(title.removesuffix('.'))}", facts(tree, file, page, diffs), markdown(tree.linked(rest.strip("\n"), page))]
     symbols = SYMBOLS / Path(file).relative_to("models").with_suffix(".md")
     if symbols.exists():
         body += ["## The paper's symbols and these variables", tree.linked(symbols.read_text(encoding="utf-8"), page)]

@@ -82,10 +82,7 @@ class Tree:
         return f"[{text}]({relative(shown + '.md', page)}{'#' + anchor if anchor else ''})"
 
     def _named(self, match: re.Match, page: str) -> str:
-        target = self.page_of(match[2])
-        if target is None or target == page:
-            return match[0]
-        return f"[`{match[2]}`]({relative(target + '.md', page)})"
+        return match[0] if self.page_of(match[2]) in (None, page) else self.link(f"`{match[2]}`", match[2], page)
 
     def write_plain(self):
         """The pages of linked files that have no other; a page of code has no links, so that this ends."""
