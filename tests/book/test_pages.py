@@ -74,7 +74,6 @@ def test_pictures_come_along(tree):
 
 
 def test_a_file_without_a_page_gets_one(tree):
-    pytest.importorskip("pygments", reason="it colours the code of the site; pip install tinygrad_notes[docs]")
     tree.linked("tinygrad_notes/runtime.py", "start")
     tree.write_plain()
     page = (tree.folder / "source/tinygrad_notes/runtime.py.md").read_text(encoding="utf-8")
@@ -163,7 +162,6 @@ def test_lines_that_resemble_each_other_are_one_line_that_changed():
 
 
 def test_words_that_change_are_marked():
-    pytest.importorskip("pygments", reason="it colours the code of the site; pip install tinygrad_notes[docs]")
     page = diffs.diff_html(["x = f(a)"] + ["same"] * 20 + ["y = 1"], ["x = g(a)"] + ["same"] * 20 + ["y = 1"])
     marked = re.findall("<mark>(.*?)</mark>", page)
     assert [re.sub("<.*?>", "", m) for m in marked] == ["f", "g"]
@@ -190,7 +188,6 @@ def test_a_definition_that_is_not_there_is_told():
 
 
 def test_every_script_and_model_has_a_page(tmp_path, monkeypatch):
-    pytest.importorskip("pygments", reason="it colours the code of the site; pip install tinygrad_notes[docs]")
     monkeypatch.setattr(program, "SOURCES", tmp_path)
     monkeypatch.setattr(Tree, "write_plain", lambda tree: None)  # to colour all of the code takes seconds; the test above has one file
     scripts = course.read_course()
