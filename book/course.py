@@ -22,7 +22,7 @@ FAMILIES = {
     "adaptation": "Adaptation",
     "diffusion": "Diffusion",
 }
-SETTINGS = "Settings"  # the title of the cell with imports and options, which is folded
+FOLDED = {"Settings": "Imports and options", "Figures": "How they are drawn"}  # cells whose code is not what one came to read
 ANSWERS = re.compile(r"^Answers(?: \([^)\n]*\))?(?:[.:]?$|[.:] )", re.M)
 
 
@@ -99,7 +99,7 @@ def write_walkthrough(tree: Tree, walkthrough: Walkthrough, run: Run | None):
         body.append(folded("Show them", prose) if part.title == "Answers" else fold_answers(prose))
         if part.code:
             block = code(part.code, "python")
-            body.append(folded("Imports and options", block) if part.title == SETTINGS else block)
+            body.append(folded(FOLDED[part.title], block) if part.title in FOLDED else block)
         if run and number in run.printed:
             body.append(code(run.printed[number], "text", kind="output"))
         for picture in run.pictures.get(number, []) if run else []:
@@ -123,13 +123,18 @@ def figure(place: str, alt: str) -> str:
 
 def facts(tree: Tree, walkthrough: Walkthrough, page: str) -> str:
     name = walkthrough.name
+    script = f"walkthroughs/{name.rpartition('/')[2]}.py"  # all of their tests are in one folder
     downloads = relative(f"downloads/{name}", page)
     related = [
         tree.link(text, file, page)
-        for text, file in (("the model", f"models/{name}.py"), ("its tests", test_of(f"models/{name}.py")))
+        for text, file in (
+            ("the model", f"models/{name}.py"),
+            ("its tests", test_of(f"models/{name}.py")),
+            ("the script's test", test_of(script)),
+        )
         if file and (ROOT / file).exists()
     ]
-    beside = f" Beside it: {' and '.join(related)}." if related else ""
+    beside = f" Beside it: {', '.join(related)}." if related else ""
     return (
         f"```{{container}} facts\n`python -m walkthroughs {name}`: {walkthrough.time or 'a moment'}. "
         f'Download the <a href="{downloads}.ipynb" download>notebook</a> or the <a href="{downloads}.py" download>script</a>.{beside}\n```'

@@ -32,9 +32,10 @@ class Run:
     def made_by(self) -> str:
         """When, of what, and how long: a number without its origin is worth nothing."""
         r = self.record
-        minutes = f"{r['processor_seconds'] / 60:.1f} minutes" if r["processor_seconds"] > 90 else f"{r['processor_seconds']:.0f} seconds"
+        seconds = r["processor_seconds"]
+        used = f"{seconds / 60:.1f} minutes" if seconds > 90 else f"{seconds:.0f} seconds" if seconds > 9 else f"{seconds:.1f} seconds"
         commit = f"commit {r['commit']}, " if r.get("commit") else ""
-        return f"{commit}{r['date']}, Python {r['python']}, NumPy {r['numpy']}, {minutes} of processor time"
+        return f"{commit}{r['date']}, Python {r['python']}, NumPy {r['numpy']}, {used} of processor time"
 
 
 def folder_of(name: str, quick: bool) -> Path:
