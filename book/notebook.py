@@ -27,7 +27,7 @@ if not checkouts:
 os.chdir(checkouts[0])
 sys.path.insert(0, str(checkouts[0]))
 sys.argv = [{name!r}]  # the script's options go here, behind its name: "--quick" takes a few steps only
-__doc__ = {title!r}
+__doc__, __file__ = {title!r}, str(checkouts[0] / "walkthroughs" / "{name}.py")  # as in the script
 drawn = {{"at": time.time()}}
 
 

@@ -33,7 +33,7 @@ options = options_of(parser_for("language/tiny", __doc__))
 # %% Draw
 # Prose.
 (options.out / "a.png").write_bytes(b"x")
-print("drawn", options.quick, __doc__)
+print("drawn", options.quick, __doc__, __file__.replace("\\\\", "/")[-30:])
 '''
 
 # --- links between pages -------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_a_notebook_finds_the_checkout_and_runs(tiny_notebook, tmp_path):
     for folder in (tmp_path, checkout / "walkthroughs"):  # beside a checkout, and in one
         done = run_as_jupyter_does(path, folder)
         assert done.returncode == 0, done.stderr
-        assert done.stdout == "drawn False A title\nshown a.png\n"
+        assert done.stdout == "drawn False A title /walkthroughs/language/tiny.py\nshown a.png\n"
 
 
 def test_a_notebook_without_a_checkout_says_how_to_get_one(tiny_notebook, tmp_path):
