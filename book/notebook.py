@@ -28,17 +28,16 @@ os.chdir(checkouts[0])
 sys.path.insert(0, str(checkouts[0]))
 sys.argv = [{name!r}]  # the script's options go here, behind its name: "--quick" takes a few steps only
 __doc__, __file__ = {title!r}, str(checkouts[0] / "walkthroughs" / "{name}.py")  # as in the script
-drawn = {{"at": time.time()}}
 
 
-def show(folder=Path("out")):
+def _show_pictures(folder=Path("out"), since=[time.time()]):  # it needs no name that the cells below might use for their own
     """The pictures that were drawn since the last call."""
     from IPython.display import SVG, Image, display
 
-    since, drawn["at"] = drawn["at"], time.time()
-    for path in sorted(folder.rglob("*.[ps][nv]g"), key=lambda path: path.stat().st_mtime):
-        if path.stat().st_mtime > since:
-            display(Image(path) if path.suffix == ".png" else SVG(path))
+    new = [path for path in folder.rglob("*.[ps][nv]g") if path.stat().st_mtime > since[0]]
+    for path in sorted(new, key=lambda path: path.stat().st_mtime):
+        display(Image(path) if path.suffix == ".png" else SVG(path))
+        since[0] = path.stat().st_mtime
 '''
 
 
@@ -65,7 +64,7 @@ def notebook(walkthrough: Walkthrough, drawing: set[int]) -> str:
         if part.code:
             texts.append(("code", part.code))
         if number in drawing:
-            texts.append(("code", "show()"))
+            texts.append(("code", "_show_pictures()"))
     return json.dumps(
         {
             "cells": [cell(kind, text, number) for number, (kind, text) in enumerate(texts)],
