@@ -1,5 +1,7 @@
 """Optimizers, learning-rate schedules, clipping, accumulation and averages of weights.
 
+For example:
+
     opt = AdamW(parameters(model), lr=3e-4, weight_decay=0.1, decay=lambda path, t: t.ndim >= 2)
     for step in range(steps):
         params = parameters(model)

@@ -1,5 +1,7 @@
 """Arrays, checkpoints and published models in safetensors files.
 
+For example:
+
     save_arrays("weights.safetensors", state_dict(model))
     load(model, load_arrays("weights.safetensors"))
 
