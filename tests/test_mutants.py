@@ -2,7 +2,7 @@
 
 import zlib
 
-from tests.mutation import engine, equivalent, rules, source
+from tests.mutation import engine, equivalent, record, rules, run, source
 from tests.mutation.outcome import Mutant, killed_by
 from tinygrad_notes import Tensor, core, gradients
 from tinygrad_notes.registry import Op, registry
@@ -86,7 +86,7 @@ WRAPPED = [m for item in registry for m in rules.of_item(item, sources=False) if
 
 @pytest.mark.parametrize("mutator", sorted({mutant.mutator for mutant in WRAPPED}))
 def test_wrong_rules_are_killed(mutator):
-    mutants = [mutant for mutant in WRAPPED if mutant.mutator == mutator and not equivalent.reason(mutant)]
+    mutants = [mutant for mutant in WRAPPED if mutant.mutator == mutator and not equivalent.row_of(mutant)]
     survivors = [m for m in mutants if not any(killed_by(m, kill) for kill in rules.killers(m))]
     assert not [str(mutant) for mutant in survivors if mutant.applies]
 
@@ -108,3 +108,54 @@ def test_wrong_engines_are_killed(family):
 def test_an_equivalent_mutant_gives_the_same_gradients(row):
     items = [item for item in registry if item.label == row[0]]
     equivalent.check(row, [m for item in items for m in rules.of_item(item) if equivalent.means(row, m)], DRAWS)
+
+
+# --- the record of a run ---------------------------------------------------------------------------------
+
+
+def some_mutants():
+    return list(engine.of_family("losses"))[:3]
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path):
+    first = record.Record("losses", some_mutants(), folder=tmp_path)
+    a, b, c = first.mutants
+    first.add(a, record.KILLED)
+    first.add(b, record.SURVIVED)
+    with first.file.open("a", encoding="utf-8") as stream:
+        stream.write('["torn')
+    second = record.Record("losses", some_mutants(), folder=tmp_path)
+    assert second.outcomes == {a: record.KILLED, b: record.SURVIVED}
+    assert list(second.open()) == [b, c], "a survivor is tried again: a test may have been added"
+    second.add(b, record.KILLED)
+    second.add(c, record.KILLED)
+    third = record.Record("losses", some_mutants(), folder=tmp_path)
+    assert run.summary([third])["families"] == {"losses": {"killed": 3, "total": 3}}
+    assert not record.Record("losses", some_mutants(), anew=True, folder=tmp_path).outcomes
+
+
+def test_outcomes_of_other_code_are_none(tmp_path, monkeypatch):
+    before = record.Record("losses", some_mutants(), folder=tmp_path)
+    for key in before.mutants:
+        before.add(key, record.KILLED)
+    assert before.complete
+    monkeypatch.setattr(record, "digest", lambda mutants: "what it is after an edit")
+    after = record.Record("losses", some_mutants(), folder=tmp_path)
+    assert not after.outcomes
+    with pytest.raises(LookupError, match="were not tried to the end"):
+        run.summary([after])
+
+
+def test_the_digest_is_that_of_the_code_and_of_its_mutants(monkeypatch):
+    mutants = some_mutants()
+    before = record.digest(mutants)
+    assert record.digest(mutants[:2]) != before
+    monkeypatch.setattr(record.Path, "read_bytes", lambda file: b"edited")
+    assert record.digest(mutants) != before
+
+
+@pytest.mark.parametrize("family", engine.FAMILIES)
+def test_every_mutant_can_be_made_and_has_a_name(family):
+    """The edits fit the code as it stands, also those that only `make mutants` tries."""
+    mutants = run.mutants_of(family)
+    assert len(record.keys(mutants)) == len(set(record.keys(mutants))) == len(mutants) > 0

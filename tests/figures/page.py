@@ -1,13 +1,12 @@
 """docs/verification.md as text, from measured numbers."""
 
-import json
 import platform
 import statistics
 from datetime import date
 from typing import Any
 
 from tests.figures import attention, counts, noticed
-from tests.mutation.engine import FAMILIES
+from tests.mutation.run import records, summary
 from tests.ops.references import REFERENCES, measure
 
 import hypothesis
@@ -16,7 +15,6 @@ import pytest
 import scipy
 
 DRAWS = 300
-MUTANTS = counts.ROOT / "out" / "mutants.json"
 HEAD = """# What the suite verifies, in numbers
 
 Written by `make figures` (`python -m tests.figures`); edit tests/figures/, not this page. Every number is measured by that command.
@@ -50,12 +48,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def mutants() -> dict[str, Any]:
-    """What `make mutants` wrote. It is run here if it never was, or for a part of the mutants only."""
-    if not MUTANTS.exists() or not set(FAMILIES) <= set(json.loads(MUTANTS.read_text(encoding="utf-8"))["families"]):
-        done = counts.start("-m", "tests.mutation")
-        if done.returncode not in (0, 1):  # 1: some survived
-            raise RuntimeError(f"python -m tests.mutation failed with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-    return json.loads(MUTANTS.read_text(encoding="utf-8"))
+    """What became of the mutants of the code as it stands. Those that were never tried on it are tried now."""
+    done = counts.start("-m", "tests.mutation")
+    if done.returncode not in (0, 1):  # 1: some survived
+        raise RuntimeError(f"python -m tests.mutation failed with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+    return summary(records())
 
 
 def ulp(x: float) -> str:
@@ -97,7 +94,7 @@ def mutation(found: dict[str, Any]) -> str:
     survivors = f"{len(found['survivors'])} survived" if found["survivors"] else "None survived"
     return (
         text
-        + f"\n{survivors}. {len(found['equivalent'])} more are equivalent to the code, each with its reason in tests/mutation/equivalent.py.\n"
+        + f"\n{survivors}. {number(found['equivalent'])} more are equivalent to the code, each with its reason in tests/mutation/equivalent.py.\n"
     )
 
 

@@ -460,7 +460,7 @@ LOSSES = [
     (losses.reduce, "any reduction", "if reduction == \"none\":", "if True:"),
     (losses.mse, "the divisor is not told", "noted(x.size)", "pass"),
     (losses.mse, "not squared", "np.square(", "np.abs("),
-    (losses.check_same_shape, "shapes that broadcast", "if x.shape != target.shape:", "if False:"),
+    (losses.check_same_shape, "shapes that broadcast", "if np.shape(x) != np.shape(target):", "if False:"),
     (losses.huber, "a parabola of twice the height", "d - 0.5 * near", "d - near"),
     (losses.huber, "the bound ignored", "np.clip(d, -delta, delta)", "d"),
     (losses.binary_cross_entropy_with_logits, "pos_weight for both terms", "losses if weight is None", "losses * (1 if pos_weight is None else pos_weight) if weight is None"),

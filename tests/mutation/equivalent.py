@@ -178,9 +178,11 @@ def means(row: tuple[str, str, str, str, str], mutant: Mutant) -> bool:
     return (mutant.label, mutant.mutator) == (label, mutator) and text in mutant.where.rpartition(" -> ")[2]
 
 
-def reason(mutant: Mutant) -> str | None:
-    """Why the mutant changes nothing, or None: it must be killed."""
-    return next((row[-1] for row in EQUIVALENT if means(row, mutant)), None)
+def row_of(mutant: Mutant) -> tuple[str, str, str, str, str] | None:
+    """The row that says why this mutant changes nothing, or None: it must be killed."""
+    if mutant.family == "kernel sources":
+        return kernel_row(mutant)
+    return next((row for row in EQUIVALENT if means(row, mutant)), None)
 
 
 def check(row: tuple[str, str, str, str, str], mutants: list[Mutant], number: int) -> None:

@@ -8,7 +8,7 @@ of test_registry.py, and cases and variants through those below.
 import warnings
 
 from tests.ops.samples import Sample, all_cases, sample
-from tests.ops.test_registry import CHECKS, assert_close, reversed_view, strided, vjp, weigh
+from tests.ops.test_registry import CHECKS, assert_close, reversed_view, strided, tensors, vjp, weigh
 from tests.ops.variants import variants
 from tinygrad_notes.check import EPS, EPS32, Rules, array_of, derivative, floats, inner, largest, pull, random_like
 from tinygrad_notes.registry import registry
@@ -60,6 +60,19 @@ def check_twice(s: Sample):
         assert_close(f"inputs {i} and {j} are one Tensor: its gradient", found, a + b, 64 * EPS * (largest(a, b) + weigh(gs, outputs) + 1))
 
 
+def check_outputs(s: Sample):
+    """Of several outputs each is differentiated alone as it is together: the gradients of one at a time sum to those of all."""
+    outputs, gs, together = vjp(s, s.inputs)
+    if len(outputs) < 2:
+        return
+    variables, mixed = tensors(s, s.inputs)
+    members = floats(s.call(mixed))
+    alone = [pull(variables, [y], [g], retain=True) for y, g in zip(members, gs)]
+    for i, expected, *parts in zip(s.varied, together, *alone):
+        room = 256 * EPS * (weigh(gs, outputs) + largest(expected, *parts, *gs))
+        assert_close(f"gradient {i}, one output at a time", sum(parts), expected, room)
+
+
 # --- cotangents in any memory -----------------------------------------------------------------------
 
 
@@ -96,10 +109,13 @@ def slope_to_one_side(phi, h: float, weight: float) -> tuple[float, float]:
 
 
 def at_ties(s: Sample, domains) -> list[list[np.ndarray]]:
-    """The inputs with few different numbers: two of their own, one of them and zero, zeros alone."""
+    """The inputs with few different numbers: two of their own, one of them and zero, zeros alone; two that all inputs share."""
     rng = np.random.default_rng(s.seed + 5)
     found = []
     zero = all(d is None or d[0] <= 0 <= d[1] for d in domains)
+    pool = [x.flat[k] for x in s.inputs if x.size for k in (0, -1)]
+    if len(s.inputs) > 1 and len(pool) > 2 and len(set(domains)) == 1:
+        found.append([rng.choice([pool[0], pool[-1]], x.shape) for x in s.inputs])
     for levels in ((0, -1), (0, None), (None, None)) if zero else ((0, -1),):
         rows = []
         for x in s.inputs:
@@ -231,7 +247,7 @@ def check_complex_step(s: Sample):
 
 
 def check_large(s: Sample):
-    """At inputs 300 times as large: where the value is finite the gradient is no nan, and float32 comes near float64.
+    """At inputs 300 times as large: where the value is finite the gradient is no nan, agrees with differences, and float32 comes near float64.
 
     Near, since a product of two such inputs is known to 300^2 EPS32 only, and its exponential inherits that.
     """
@@ -250,6 +266,17 @@ def check_large(s: Sample):
         outputs, gs, exact = vjp(wide, [x.astype(np.float64) for x in large])
         _, _, found = vjp(narrow, large, gs)
         expected = floats(wide.plain([x.astype(np.float64) for x in large]))
+        directions = random_like(exact, np.random.default_rng(s.seed + 8))
+        steps = dict(zip(s.varied, directions))
+
+        def phi(t):
+            return float(inner(gs, floats(wide.plain([x + t * steps.get(i, 0.0) for i, x in enumerate(large)]))))
+
+        large = [x.astype(np.float64) for x in large]
+        slope, bound = derivative(phi, s.h / 2, weigh(gs, expected), largest(*large))
+    if np.isfinite(bound) and all(np.all(np.isfinite(b)) for b in exact):
+        got = float(inner(exact, directions))
+        assert abs(got - slope) <= bound, f"at large inputs the gradient is {got}, differences give {slope} +- {bound:.2g}"
     for y, e in zip(outputs, expected):
         assert_close("the value at large inputs", array_of(y), e, 1e-9 * (1 + largest(e)))
     for i, a, b in zip(s.varied, found, exact):
@@ -259,7 +286,7 @@ def check_large(s: Sample):
         assert_close(f"gradient {i} of float32 at large inputs", a[near], b[near], 16 * 300**2 * EPS32 * largest(b[near], *gs))
 
 
-MORE = [check_complex_step, check_large, check_alone, check_twice, check_cotangents, check_ties]
+MORE = [check_complex_step, check_large, check_alone, check_twice, check_outputs, check_cotangents, check_ties]
 
 
 def every_check(item, case=None) -> None:
