@@ -17,7 +17,6 @@ import tests.conftest  # noqa: F401  (the profile of Hypothesis: no deadline, th
 from tests.mutation import engine, equivalent, rules, suite
 from tests.mutation.outcome import Mutant, killed_apart, killed_by, table
 from tests.mutation.record import KILLED, SURVIVED, WITHOUT_EFFECT, Record
-from tinygrad_notes.registry import registry
 
 APART = ("kernels", "kernel sources", "threads")  # families with mutants that write outside of their memory, or wait for ever
 FAMILIES = [*engine.FAMILIES, "rules"]

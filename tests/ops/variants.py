@@ -8,7 +8,7 @@ twice. A variant counts only if the plain function takes it and gives finite num
 import inspect
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import combinations, cycle, islice, zip_longest
 from typing import Any
@@ -22,19 +22,26 @@ from tinygrad_notes.tensor import Tensor
 import numpy as np
 
 LARGEST = 64  # elements of all inputs together
-LEFT_OUT = {  # what takes arguments that its rule, or nobody, gives a meaning to
-    "meshgrid": "whether it is a list or a tuple that NumPy returns depends on its keywords",
-    "corrcoef": "NumPy makes a number or an empty matrix of no variables",
-    "as_strided": "it reads whatever memory the strides point to",
-    **dict.fromkeys(["svd", "svd_factors", "qr", "qr_factors"], "a full basis of a matrix that is not square is any one: no derivative"),
-    **dict.fromkeys(
-        "convolution transposed_convolution cross_entropy max_pool average_pool full_convolution inner_correlation fold unfold".split(),
-        "its callers check that the arguments fit each other",
-    ),
-    **dict.fromkeys(
-        ["pro_ang1_cv", "obl_ang1_cv", "pro_rad1_cv", "obl_rad1_cv"], "cv is the characteristic value of m, n and c, else no slope"
-    ),
+
+
+def is_square(s: Sample) -> bool:
+    return s.inputs[0].ndim < 2 or s.inputs[0].shape[-1] == s.inputs[0].shape[-2]
+
+
+# Arguments that have no meaning for a function, or none that can be differentiated.
+LEFT_OUT: dict[str, Callable[[Sample], bool]] = {
+    # A full basis of a matrix that is not square is any one: no derivative.
+    **dict.fromkeys(["svd", "svd_factors"], lambda s: s.kwargs.get("full_matrices", True) and not is_square(s)),
+    **dict.fromkeys(["qr", "qr_factors"], lambda s: s.kwargs.get("mode") == "complete" and not is_square(s)),
+    # Whether NumPy returns a list or a tuple: sparse grids that are not copied are a list.
+    "meshgrid": lambda s: s.kwargs.get("sparse", False) and not s.kwargs.get("copy", True),
+    # The windows of a space of this size, in one way of cutting it alone.
+    "fold": lambda s: True,
 }
+# Called by functions that check their arguments: of these only sizes and keywords are tried.
+CHECKED = "full_convolution inner_correlation max_pool average_pool unfold".split()
+# cv is the characteristic value of m, n and c, or there is no slope: only other sizes of x are tried.
+CHARACTERISTIC = "pro_ang1_cv obl_ang1_cv pro_rad1_cv obl_rad1_cv".split()
 AXES = [0, -1, 1, None, (0, -1), (0,), ()]
 BY_NAME = {"axis": AXES, "axes": [*AXES, (1, 0)], "keepdims": [True], "ddof": [1, 2], "correction": [1, 0.5], "initial": [0.5]}
 
@@ -158,9 +165,11 @@ def kinds_of_variants(item: Any, case: tuple) -> list[Iterator[tuple]]:
     args = list(case)
     given = dict(args.pop()) if args and isinstance(args[-1], dict) else {}
     end = (given,) if given else ()
-    if isinstance(item, Fused):  # whoever calls a kernel has checked its arguments, and made its shapes fit
+    if isinstance(item, Fused) or item.name in CHECKED:  # whoever calls a kernel has checked its arguments, and made its shapes fit
         optional = ((*args, {**given, **keywords}) for keywords in other_keywords(item, args, {}))
         return [optional, ((*new, *end) for new in other_sizes(args, broadcasts=False))]
+    if item.name in CHARACTERISTIC:
+        return [((*new, *end) for new in other_sizes(args, broadcasts=False))]
     both = zip(other_sizes(args, broadcasts=True), cycle(list(other_keywords(item, args, given))[::-1]))
     return [
         ((*args, keywords) for keywords in other_keywords(item, args, given)),
@@ -176,7 +185,7 @@ def taken(item: Any, case: tuple) -> Sample | None:
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings(action="error"):
             s = sample(item, case)
-            if sum(x.size for x in s.inputs) > LARGEST or not s.varied:
+            if sum(x.size for x in s.inputs) > LARGEST or not s.varied or LEFT_OUT.get(item.name, lambda s: False)(s):
                 return None
             values = floats(s.plain(s.inputs))
             if not values or not all(np.all(np.isfinite(y)) for y in values):
@@ -194,8 +203,6 @@ def taken(item: Any, case: tuple) -> Sample | None:
 @cache
 def variants(item: Any, most: int) -> list[Sample]:
     """At most so many variants of the cases of an op, of every kind, none of them a case itself."""
-    if item.name in LEFT_OUT:
-        return []
     seen = {name(item, case) for case in item.cases}
     found: list[Sample] = []
     order = sorted(item.cases, key=lambda case: zlib.crc32(name(item, case).encode()))
