@@ -25,8 +25,8 @@ def version(text):
 
 def test_counts_are_current():
     written = dict(re.findall(r"(NumPy|SciPy) ([\d.]+)", PAGE))
-    if version(np.__version__) < version(written["NumPy"]) or version(scipy.__version__) < version(written["SciPy"]):
-        pytest.skip("older NumPy and SciPy have fewer functions")
+    if (version(np.__version__), version(scipy.__version__)) != (version(written["NumPy"]), version(written["SciPy"])):
+        pytest.skip("other versions of NumPy and SciPy have other functions than those counted on the page")
     now = registered()
     for what in ("ops", "cases"):
         assert SUMMARY[what] == f"{now[what]:,}", f"{STALE}: it says {SUMMARY[what]} {what}, there are {now[what]:,}"

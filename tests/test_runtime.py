@@ -12,12 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 glibc = pytest.mark.skipif(runtime._glibc() is None, reason="the allocator setting is for glibc on Linux")
+OURS = ("OPENBLAS_CORETYPE", "OPENBLAS_THREAD_TIMEOUT", "TINYGRAD_NOTES_MALLOC", "TINYGRAD_NOTES_BLAS")
 ZEN = ("AuthenticAMD", "a CPU", {"fma", *runtime.AVX512})
 
 
 def run(code, **environment):
     """What a fresh Python prints, as JSON, with none of the settings inherited."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "TINYGRAD_NOTES_MALLOC", "TINYGRAD_NOTES_BLAS")}
+    inherited = {k: v for k, v in os.environ.items() if k not in OURS}
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, env=inherited | environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
     return json.loads(done.stdout)
@@ -60,15 +61,15 @@ print(json.dumps([float(np.ones(1_000_000).sum()) for _ in range(5)]))
 
 def test_the_package_applies_the_settings_before_numpy_loads():
     found = run("import json, tinygrad_notes.runtime as r; print(json.dumps(r.decisions))")
-    assert set(found) == {"allocator", "BLAS kernels"}
+    assert set(found) == {"allocator", "BLAS kernels", "BLAS threads"}
     assert "NumPy was imported first" not in found["BLAS kernels"]
 
 
-def test_opting_out_of_both():
-    code = "import json, os, tinygrad_notes.runtime as r; print(json.dumps([r.decisions, os.environ.get('OPENBLAS_CORETYPE')]))"
-    decisions, core_type = run(code, TINYGRAD_NOTES_MALLOC="0", TINYGRAD_NOTES_BLAS="0")
+def test_opting_out_of_all():
+    code = "import json, os, tinygrad_notes.runtime as r; print(json.dumps([r.decisions, [k for k in os.environ if 'OPENBLAS_' in k]]))"
+    decisions, present = run(code, TINYGRAD_NOTES_MALLOC="0", TINYGRAD_NOTES_BLAS="0")
     assert decisions["allocator"] == "left alone: TINYGRAD_NOTES_MALLOC=0"
-    assert core_type is None
+    assert not {"OPENBLAS_CORETYPE", "OPENBLAS_THREAD_TIMEOUT"} & set(present)
 
 
 def test_needs_the_standard_library_only():
@@ -91,7 +92,7 @@ def machine(monkeypatch):
     """A pretended AMD CPU with AVX-512, NumPy not yet imported, nothing in the environment."""
     monkeypatch.setattr(runtime, "_cpu", lambda: ZEN)
     monkeypatch.delitem(sys.modules, "numpy")
-    for name in ("OPENBLAS_CORETYPE", "TINYGRAD_NOTES_BLAS", "TINYGRAD_NOTES_MALLOC"):
+    for name in OURS:
         monkeypatch.setenv(name, "")  # so that what the test sets is undone after it
         monkeypatch.delenv(name)
     return monkeypatch
@@ -100,6 +101,33 @@ def machine(monkeypatch):
 def test_blas_kernels_are_set(machine):
     assert runtime._set_blas_kernels().startswith("set: OPENBLAS_CORETYPE=SkylakeX")
     assert os.environ["OPENBLAS_CORETYPE"] == "SkylakeX"
+
+
+def test_idle_blas_threads_sleep(machine):
+    machine.setattr(sys, "platform", "linux")
+    assert runtime._set_blas_waiting().startswith("set: OPENBLAS_THREAD_TIMEOUT=18")
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "18"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("OPENBLAS_THREAD_TIMEOUT", "26", "left alone: OPENBLAS_THREAD_TIMEOUT=26"),
+        ("TINYGRAD_NOTES_BLAS", "0", "left alone: TINYGRAD_NOTES_BLAS=0"),
+        ("platform", "darwin", "left alone: tried on Linux only"),
+        ("numpy", "there", "not set: NumPy was imported first"),
+    ],
+)
+def test_idle_blas_threads_are_left_alone(machine, name, value, why):
+    if name == "platform":
+        machine.setattr(sys, "platform", value)
+    elif name == "numpy":
+        machine.setattr(sys, "platform", "linux")
+        machine.setitem(sys.modules, "numpy", value)
+    else:
+        machine.setenv(name, value)
+    assert runtime._set_blas_waiting().startswith(why)
+    assert os.environ.get("OPENBLAS_THREAD_TIMEOUT", "") == (value if name == "OPENBLAS_THREAD_TIMEOUT" else "")
 
 
 def test_a_users_blas_kernels_stay(machine):
@@ -185,10 +213,11 @@ def test_apply_chooses_once(machine):
     machine.setattr(runtime, "decisions", {})
     machine.setattr(runtime, "_set_allocator", lambda: calls.append("allocator") or "a")
     machine.setattr(runtime, "_set_blas_kernels", lambda: calls.append("kernels") or "b")
+    machine.setattr(runtime, "_set_blas_waiting", lambda: calls.append("threads") or "c")
     runtime.apply()
     runtime.apply()
-    assert calls == ["allocator", "kernels"]
-    assert runtime.decisions == {"allocator": "a", "BLAS kernels": "b"}
+    assert calls == ["allocator", "kernels", "threads"]
+    assert runtime.decisions == {"allocator": "a", "BLAS kernels": "b", "BLAS threads": "c"}
 
 
 # --- the report ------------------------------------------------------------------------------
@@ -197,7 +226,7 @@ def test_apply_chooses_once(machine):
 def test_report():
     found = runtime.report()
     assert list(found)[:8] == ["CPU", "cores", "system", "Python", "NumPy", "SciPy", "BLAS", "BLAS core type"]
-    assert {"allocator", "BLAS kernels"} <= set(found)
+    assert {"allocator", "BLAS kernels", "BLAS threads"} <= set(found)
     assert all(type(value) is str and value for value in found.values())
 
 

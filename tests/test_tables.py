@@ -1,6 +1,7 @@
 """docs/ops.md is what the generator sees now; docs/limits.md is held to its table by test_limits.py."""
 
 import json
+import re
 from pathlib import Path
 
 from tests.tables import ops, peers
@@ -16,8 +17,12 @@ PAGE = (Path(__file__).parents[1] / "docs" / "ops.md").read_text(encoding="utf-8
 GONE = {"np.in1d", "np.trapz", "np.row_stack"}
 
 
+# The versions that the page was made with.
+MADE = dict(re.findall(r"(NumPy|SciPy) ([\d.]+\d)", PAGE.split("\n\n")[1]))
+
+
 def series(version):
-    return ".".join(version.split(".")[:2])
+    return tuple(map(int, version.split(".")[:2]))
 
 
 def without_versions(text):
@@ -25,7 +30,7 @@ def without_versions(text):
 
 
 def test_the_page_is_current():
-    if f"NumPy {series(np.__version__)}." not in PAGE or f"SciPy {series(scipy.__version__)}." not in PAGE:
+    if (series(np.__version__), series(scipy.__version__)) != (series(MADE["NumPy"]), series(MADE["SciPy"])):
         pytest.skip(f"docs/ops.md was made with other versions than NumPy {np.__version__} and SciPy {scipy.__version__}")
     here, now = without_versions(PAGE), without_versions(ops.page())
     changed = [line for line in here if line not in set(now)] + [line for line in now if line not in set(here)]
@@ -33,6 +38,8 @@ def test_the_page_is_current():
 
 
 def test_every_function_is_listed():
+    if series(np.__version__) > series(MADE["NumPy"]) or series(scipy.__version__) > series(MADE["SciPy"]):
+        pytest.skip(f"docs/ops.md was made with NumPy {MADE['NumPy']} and SciPy {MADE['SciPy']}; newer ones have more functions")
     known = ops.names()
     mine = [item.function for item in registry if getattr(item, "function", None) in known]
     missing = [known[f] for f in [*mine, *constants, *refused] if f in known and f"`{known[f]}`" not in PAGE and known[f] not in GONE]

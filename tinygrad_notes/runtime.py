@@ -1,4 +1,4 @@
-"""The two settings of the platform that were measured to matter, and a report of what is in use.
+"""The three settings of the platform that were measured to matter, and a report of what is in use.
 
 Allocator (glibc on Linux). A step of training allocates and frees the same large arrays again
 and again. By default glibc returns such arrays to the system and asks for them anew, and each
@@ -20,6 +20,10 @@ kernels. OpenBLAS reads it once, when NumPy loads, so it is set only if NumPy wa
 before; a value that is there already is never changed. Intel's CPUs are left alone: OpenBLAS
 knows them, some with newer kernels than these. TINYGRAD_NOTES_BLAS=0 turns this off.
 
+BLAS threads (OpenBLAS on Linux). After a product its threads wait for the next one awake, for some 20 ms, and keep the cores
+from others; whoever has threads of his own, as threads.py does, meets them there. OPENBLAS_THREAD_TIMEOUT=18 lets them
+sleep after 2^18 ticks of the processor's clock, about 0.1 ms. Read once, never replaced, and turned off, like the kernels.
+
 This module imports nothing outside the standard library until `report` is called.
 """
 
@@ -35,10 +39,11 @@ decisions: dict[str, str] = {}  # setting -> what was done and why, for report()
 
 
 def apply() -> None:
-    """Choose both settings, once; later calls do nothing."""
+    """Choose the settings, once; later calls do nothing."""
     if not decisions:
         decisions["allocator"] = _set_allocator()
         decisions["BLAS kernels"] = _set_blas_kernels()
+        decisions["BLAS threads"] = _set_blas_waiting()
 
 
 def _set_allocator() -> str:
@@ -84,6 +89,20 @@ def _set_blas_kernels() -> str:
         return "not set: NumPy was imported first; import tinygrad_notes before numpy, or set OPENBLAS_CORETYPE=SkylakeX"
     os.environ["OPENBLAS_CORETYPE"] = "SkylakeX"
     return "set: OPENBLAS_CORETYPE=SkylakeX, because this AMD CPU has AVX-512"
+
+
+def _set_blas_waiting() -> str:
+    present = os.environ.get("OPENBLAS_THREAD_TIMEOUT")
+    if present is not None:
+        return f"left alone: OPENBLAS_THREAD_TIMEOUT={present} was in the environment"
+    if os.environ.get("TINYGRAD_NOTES_BLAS") == "0":
+        return "left alone: TINYGRAD_NOTES_BLAS=0"
+    if sys.platform != "linux":
+        return "left alone: tried on Linux only"
+    if "numpy" in sys.modules:
+        return "not set: NumPy was imported first; import tinygrad_notes before numpy, or set OPENBLAS_THREAD_TIMEOUT=18"
+    os.environ["OPENBLAS_THREAD_TIMEOUT"] = "18"
+    return "set: OPENBLAS_THREAD_TIMEOUT=18, so that idle threads of BLAS leave the cores to others after 0.1 ms"
 
 
 def _cpu(path: str = "/proc/cpuinfo") -> tuple[str, str, set[str]]:

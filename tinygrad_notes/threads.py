@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import Any
@@ -51,6 +51,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _halves() -> tuple[set[int], set[int]] | None:
+    """The cores that this thread may use, in two halves; None where the system does not tell."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    mine = sorted(os.sched_getaffinity(0))
+    return set(mine[: len(mine) // 2]), set(mine[len(mine) // 2 :])
+
+
+def _keep_to(cores: set[int]) -> None:
+    """Keep this thread to some cores, where the system lets it: a container may forbid it, and nothing depends on it but time."""
+    with suppress(OSError):
+        os.sched_setaffinity(0, cores)
+
+
 @contextmanager
 def _one_blas_thread():
     """Yields whether there is a second thread to be had, with BLAS held to one if so."""
@@ -68,19 +82,41 @@ def _one_blas_thread():
 
 
 def both(first: Callable, second: Callable) -> tuple[Any, Any]:
-    """(first(), second()), at the same time where that is possible. The second sees a copy of the caller's context."""
+    """(first(), second()), at the same time where that is possible. The second sees a copy of the caller's context.
+
+    Each has half of the cores to itself. Left alone, a system may well run both threads on one core, since they wake
+    each other whenever one leaves the interpreter: a step then takes half as long again.
+    """
     with _one_blas_thread() as two:
         if not two:
             return first(), second()
+        halves = _halves()
         try:
-            pending = _worker().submit(copy_context().run, second)
+            pending = _worker().submit(copy_context().run, _on, halves and halves[1], second)
         except RuntimeError:  # the interpreter is ending, and starts no thread any more
             return first(), second()
         try:
-            mine = first()
+            mine = _on(halves and halves[0], first)
         finally:
             pending.exception()  # wait for it, whatever happened here
+            if halves:
+                _keep_to(halves[0] | halves[1])
         return mine, pending.result()
+
+
+def _on(cores: set[int] | None, work: Callable) -> Any:
+    if cores:
+        _keep_to(cores)
+    return work()
+
+
+def share(n: int, most: int, work: Callable[[slice], Any], size: int) -> list:
+    """for_each with slices that cover 0..n-1, of at most `most`; where two threads share them, as many for one as for the other."""
+    count = -(-n // max(1, most))
+    if size >= LARGE:
+        count += count % 2
+    length = -(-n // max(1, count))
+    return for_each([slice(start, min(start + length, n)) for start in range(0, n, length or 1)], work, size)
 
 
 def for_each(parts: Sequence, work: Callable, size: int) -> list:

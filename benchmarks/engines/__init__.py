@@ -37,12 +37,14 @@ class Engine:
         return cannot.get(workload.key, cannot.get(workload.model))
 
 
+UNTRAINED = dict.fromkeys(("attention", "tape", "decode"), "there is no batch to cut in two")
 DENSE = {"W7-8192": "all scores at once do not fit into memory", "decode": "made for gradients; without them it is NumPy"}
 
 ENGINES = {
     engine.key: engine
     for engine in [
         Engine("ours", "tinygrad_notes", "ours"),
+        Engine("ours-parallel", "data_parallel", "ours_parallel", "threadpoolctl", UNTRAINED),
         Engine("torch", "PyTorch eager", "pytorch", "torch"),
         Engine("torch-best", "PyTorch, best", "pytorch_best", "torch", environment=mkl.environment),
         Engine("numpy", "NumPy by hand", "by_hand"),

@@ -26,41 +26,53 @@ def rng():
     return np.random.default_rng(0)  # for initial weights, which `load` replaces
 
 
-def training(model, params, loss):
-    """loss() -> Tensor, of the model with these weights."""
+def whole(loss, params):
+    """The gradients of a batch by one tape; what data_parallel does by two (ours_parallel.py)."""
+
+    def step(*batch):
+        value = loss(*batch)
+        return value.value, gradients(value, params, unused="raise")
+
+    return step
+
+
+def training(model, params, loss, batch, gradients_by=whole):
+    """loss(*batch) -> Tensor, of the model with these weights."""
     load(model, params)
     trained = parameters(model)
     opt = AdamW(trained, **ADAMW)
+    outputs_of = gradients_by(loss, trained)
 
     def step():
-        opt.step(gradients(loss(), trained, unused="raise"))
+        _, grads = outputs_of(*batch)
+        opt.step(grads)
 
     def outputs():
-        value = loss()
-        return {"loss": value.value, **gradients(value, trained)}
+        value, grads = outputs_of(*batch)
+        return {"loss": np.asarray(value), **grads}
 
     return Prepared(step, outputs, lambda: {name: t.value for name, t in trained.items()})
 
 
-def mlp(params, batch, *, widths, activation, B):
+def mlp(params, batch, *, widths, activation, B, **how):
     layers = []
     for n, m in zip(widths, widths[1:]):
         layers += [Linear(n, m, rng=rng()), {"tanh": np.tanh, "silu": F.silu}[activation]]
     model = Sequential(*layers[:-1])
-    return training(model, params, lambda: F.mse(model(batch["x"]), batch["y"]))
+    return training(model, params, lambda x, y: F.mse(model(x), y), (batch["x"], batch["y"]), **how)
 
 
-def conv(params, batch, *, blocks, channels, side, B):
+def conv(params, batch, *, blocks, channels, side, B, **how):
     layers = []
     for _ in range(blocks):
         layers += [Conv2d(channels, channels, 3, padding=1, rng=rng()), GroupNorm(GROUPS, channels), F.silu]
     model = Sequential(*layers)
-    return training(model, params, lambda: F.mse(model(batch["x"]), batch["y"]))
+    return training(model, params, lambda x, y: F.mse(model(x), y), (batch["x"], batch["y"]), **how)
 
 
-def language(params, batch, *, vocabulary, layers, heads, width, T, B):
+def language(params, batch, *, vocabulary, layers, heads, width, T, B, **how):
     model = gpt.GPT(gpt.Config(vocabulary, T, layers, heads, width), rng())
-    return training(model, params, lambda: gpt.loss(model, batch["ids"], batch["targets"]))
+    return training(model, params, lambda ids, targets: gpt.loss(model, ids, targets), (batch["ids"], batch["targets"]), **how)
 
 
 def attention(params, batch, **sizes):

@@ -211,7 +211,7 @@ def test_biases_and_masks_that_broadcast_along_any_axes(B, heads, T, S, block, o
 
 def test_heads_that_add_into_one_bias_stay_on_one_thread(monkeypatch):
     sizes = []
-    monkeypatch.setattr(attention, "for_each", lambda parts, work, size: sizes.append(size) or [work(part) for part in parts])
+    monkeypatch.setattr(attention, "share", lambda n, most, work, size: sizes.append(size) or [work(slice(0, n))])
     rng = np.random.default_rng(0)
     for lead, shared in (((1,), True), ((4,), False)):
         q, k, v = (Tensor(rng.normal(size=(4, 1, 5, 3))) for _ in range(3))

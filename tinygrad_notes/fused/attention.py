@@ -31,13 +31,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from tinygrad_notes import threads
 from tinygrad_notes.fused.rows import sum_of_rows
 from tinygrad_notes.registry import fused
-from tinygrad_notes.threads import for_each
+from tinygrad_notes.threads import share
 from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
+
+FORWARD, BACKWARD = 250, 300  # what one score costs beside its products, in multiply-adds of these
 
 
 class Mask(NamedTuple):
@@ -111,10 +112,9 @@ def blocks(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def some(N: int, R: int, T: int, S: int, size: tuple[int, int], work: int) -> list[slice]:
-    """So many heads at once that a block of scores (about a megabyte) stays in the cache, and that two threads have something to do."""
-    most = max(1, 2**18 // max(1, R * min(T, size[0]) * min(S, size[1])))
-    return list(blocks(N, most if work < threads.LARGE else min(most, (N + 1) // 2)))
+def most(R: int, T: int, S: int, size: tuple[int, int]) -> int:
+    """So many heads at once that a block of scores (about a megabyte) stays in the cache."""
+    return 2**18 // max(1, R * min(T, size[0]) * min(S, size[1]))
 
 
 def finite(k, v):
@@ -213,8 +213,7 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
             np.divide(o[..., :-1], l, out=y[n, :, i])
             np.add(m, np.log(l), out=L[n, :, i])
 
-    work = y.size * S
-    for_each(some(N, R, T, S, size, work), some_heads, work)
+    share(N, most(R, T, S, size), some_heads, N * R * T * S * (2 * vd + FORWARD))
     return y.reshape(shape), (y, L)
 
 
@@ -249,8 +248,8 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
                     part += ds.sum(axis=tuple(a for a in range(4) if part.shape[a] != ds.shape[a]), keepdims=True)
 
     shared = dbias is not None and len(dbias) == 1  # heads that add into the same numbers cannot do so at the same time
-    work = 0 if shared else 2 * y.size * S
-    for_each(some(N, R, T, S, size, work), some_heads, work)
+    work = 0 if shared else N * R * T * S * (5 * dy.shape[-1] + BACKWARD)
+    share(N, most(R, T, S, size), some_heads, work)
     dq *= scale
     return *found, dbias
 

@@ -7,28 +7,27 @@ transposes are what the backward passes need:
     x = spread(y, w)               the transpose in x: the "transposed convolution"
     w = correlate(x, y)            the transpose in w: which windows went with which outputs
 
-In general the windows are cut out (`unfold`), and one matrix product does the rest. Where the stride is 1
-that copies every number KH KW times, and copying is what takes the time. `Rows` copies it KW times only:
+Cutting out the windows (`unfold`) copies every number KH KW times, and copying is what takes the time. `beside` copies
+it KW times only, channels last, so that one row of the kernel is one product of matrices:
 
-    x padded, its rows joined end to end:     . . . . . a b c d . e f g h . ...
-    the same, shifted by 0..KW-1 columns      one below the other: KW C channels
-    row i of the kernel                       a product with all of these, from position i (W + padding) on
+    row h of x, padded:      . a b c d .           each letter a pixel, C numbers
+    beside it:               .ab abc bcd cd.       KW pixels for each of the W' places: a matrix (W', KW C)
+    y at row h:              the sum over i of  beside(row h + i)  times  w[:, :, i] as a matrix (KW C, O)
 
-The products also meet windows that run from the end of one row into the next one: they end up in columns that
-are cut off.
+The rows of one example are one matrix (H' W', KW C), because they lie one after the other. `spread` is a convolution
+with the kernel turned round where the stride is 1; otherwise it is the one that `fold`s windows.
 """
 
 from math import prod
 from typing import Any, NamedTuple
 
-from tinygrad_notes.fused.rows import chunks
-from tinygrad_notes.fused.windows import fold, places, unfold
+from tinygrad_notes.fused.windows import fold, places
 from tinygrad_notes.registry import fused
-from tinygrad_notes.threads import for_each
+from tinygrad_notes.threads import share
 
 import numpy as np
 
-ROOM = 2**17  # numbers in the shifted rows of the examples that are worked on together: they stay in the cache
+ROOM = 2**19  # numbers in `beside` of the examples that are worked on together: they stay in the cache
 
 
 class Geometry(NamedTuple):
@@ -42,71 +41,60 @@ class Geometry(NamedTuple):
         """How many windows fit along each axis; ValueError in the name of the public function if none does."""
         return places(name, space, kernel, *self)
 
-    def windows(self, x, kernel):
-        return unfold(x, kernel=kernel, **self._asdict())
+    def touches_once(self, kernel):
+        """Whether every window is one pixel and every pixel one window: a product of matrices as it is."""
+        return prod(kernel) == 1 and self.padding == (0, 0) and self.stride == (1, 1)
 
 
-class Rows:
-    """The shifted rows of x (N, C, H, W) for a kernel (KH, KW) and stride 1, a few examples at a time (`parts`)."""
+def beside(x, KW, W, geometry, groups):
+    """x (n, C, H, W) -> (n, groups, H + 2 padding, W', KW C / groups): for each place in a row, the pixels that a kernel there meets in it."""
+    (n, C, H, width), (ph, pw) = x.shape, geometry.padding
+    C //= groups
+    padded = np.zeros((n, groups, H + 2 * ph, width + 2 * pw, C), x.dtype)
+    padded[:, :, ph : ph + H, pw : pw + width] = x.reshape(n, groups, C, H, width).transpose(0, 1, 3, 4, 2)
+    found = np.empty((n, groups, H + 2 * ph, W, KW, C), x.dtype)
+    for j in range(KW):
+        found[..., j, :] = padded[..., geometry.dilation[1] * j :: geometry.stride[1], :][..., :W, :]
+    return found.reshape(n, groups, H + 2 * ph, W, KW * C)
 
-    def __init__(self, x, kernel, padding, dilation, groups):
-        N, C, H, W = x.shape
-        (self.KH, KW), (dh, dw) = kernel, dilation
-        self.width = W + 2 * padding[1]  # of a padded row
-        self.height = H + 2 * padding[0]
-        self.places = self.height - dh * (self.KH - 1), self.width - dw * (KW - 1)
-        length = self.height * self.width
-        self.shape = (groups, KW * C // groups, length)
-        self.shifts = [j * dw for j in range(KW)]
-        self.x, self.padding, self.step, self.groups = x, padding, dh * self.width, groups
-        self.parts = list(chunks(N, max(1, ROOM // (KW * C * length))))
-        self.work = N * KW * self.KH * C * self.places[0] * self.width  # multiply-adds for each output channel of a group
 
-    def of(self, part):
-        """For a slice of the examples: one matrix (n, groups, KW C / groups, H' (W + padding)) for each row of the kernel."""
-        x, length = self.x[part], self.shape[-1]
-        (n, C, H, W), (ph, pw) = x.shape, self.padding
-        padded = np.zeros((n, C, length + self.shifts[-1]), x.dtype)
-        padded[:, :, :length].reshape(n, C, self.height, self.width)[:, :, ph : ph + H, pw : pw + W] = x
-        rows = np.empty((n, self.groups, len(self.shifts), C // self.groups, length), x.dtype)
-        by_group = padded.reshape(n, self.groups, C // self.groups, -1)
-        for j, shift in enumerate(self.shifts):
-            rows[:, :, j] = by_group[..., shift : shift + length]
-        rows = rows.reshape(n, *self.shape)
-        span = self.places[0] * self.width
-        return [rows[..., i * self.step : i * self.step + span] for i in range(self.KH)]
+def under(rows, KH, H, geometry):
+    """The rows that each row of the kernel meets, from what `beside` gave: KH matrices (n, groups, H' W', KW C / groups)."""
+    s, d = geometry.stride[0], geometry.dilation[0]
+    n, groups, _, W, K = rows.shape
+    return [rows[:, :, d * i : d * i + s * (H - 1) + 1 : s].reshape(n, groups, H * W, K) for i in range(KH)]
 
 
 def kernel_rows(w, groups):
-    """w (O, C / groups, KH, KW) as KH matrices (groups, O / groups, KW C / groups)."""
+    """w (O, C / groups, KH, KW) as KH matrices (groups, KW C / groups, O / groups)."""
     O, C, KH, KW = w.shape
-    return np.ascontiguousarray(w.reshape(groups, O // groups, C, KH, KW).transpose(3, 0, 1, 4, 2)).reshape(KH, groups, O // groups, KW * C)
+    return np.ascontiguousarray(w.reshape(groups, O // groups, C, KH, KW).transpose(3, 0, 4, 2, 1)).reshape(KH, groups, KW * C, O // groups)
 
 
 # --- the three maps -------------------------------------------------------------------------------
 
 
 def convolve(x, w, geometry, groups):
-    if geometry.stride == (1, 1) and w.shape[2:] != (1, 1):
-        return convolve_rows(x, w, geometry.padding, geometry.dilation, groups)
-    windows, count = columns(x, w.shape[2:], geometry, groups)
-    return np.matmul(matrices(w, groups), windows).reshape(len(x), len(w), *count)
-
-
-def convolve_rows(x, w, padding, dilation, groups):
-    rows = Rows(x, w.shape[2:], padding, dilation, groups)
-    O, (H, W) = len(w), rows.places
+    O, C, KH, KW = w.shape
+    H, W = geometry.count("convolution", x.shape[2:], (KH, KW))
     y = np.empty((len(x), O, H, W), x.dtype)
-    matrices = kernel_rows(w, groups)
+    work = w.size * len(x) * H * W  # multiply-adds
+    if geometry.touches_once((KH, KW)):
 
-    def fill(part):
-        first, *others = rows.of(part)
-        wide = np.matmul(matrices[0], first)
-        for matrix, shifted in zip(matrices[1:], others):
-            wide += np.matmul(matrix, shifted)
-        y[part] = wide.reshape(-1, O, H, rows.width)[..., :W]
+        def fill(part):
+            np.matmul(w.reshape(groups, -1, C), by_place(x[part], groups), out=by_place(y[part], groups))
 
-    for_each(rows.parts, fill, rows.work * O // groups)
+    else:
+        matrices = kernel_rows(w, groups)
+
+        def fill(part):
+            first, *others = under(beside(x[part], KW, W, geometry, groups), KH, H, geometry)
+            product = np.matmul(first, matrices[0])
+            for rows, matrix in zip(others, matrices[1:]):
+                product += np.matmul(rows, matrix)
+            by_place(y[part], groups)[...] = product.swapaxes(-1, -2)
+
+    share(len(x), ROOM // (x[0].size * KW), fill, work)
     return y
 
 
@@ -114,49 +102,28 @@ def spread(y, w, space, geometry, groups):
     """y (N, O, H', W') -> (N, C, *space)"""
     O, C, *kernel = w.shape
     padding = tuple(d * (k - 1) - p for d, k, p in zip(geometry.dilation, kernel, geometry.padding))
-    if geometry.stride == (1, 1) and kernel != [1, 1] and min(padding) >= 0 and geometry.count("spread", space, kernel) == y.shape[2:]:
+    if geometry.stride == (1, 1) and min(padding) >= 0 and geometry.count("spread", space, kernel) == y.shape[2:]:
         turned = w.reshape(groups, O // groups, C, *kernel)[..., ::-1, ::-1].swapaxes(1, 2).reshape(groups * C, O // groups, *kernel)
-        return convolve_rows(y, turned, padding, geometry.dilation, groups)
-    windows = np.matmul(matrices(w, groups).swapaxes(-1, -2), by_place(y, groups))
+        return convolve(y, turned, geometry._replace(padding=padding), groups)
+    windows = np.matmul(w.reshape(groups, O // groups, -1).swapaxes(-1, -2), by_place(y, groups))
     return fold(windows.reshape(len(y), groups * C, *kernel, *y.shape[2:]), space=space, **geometry._asdict())
 
 
 def correlate(x, y, kernel, geometry, groups):
     """x (N, C, H, W), y (N, O, H', W') -> (O, C / groups, *kernel)"""
-    O, C = y.shape[1], x.shape[1] // groups
-    if geometry.stride == (1, 1) and kernel != (1, 1):
-        return correlate_rows(x, y, kernel, geometry.padding, geometry.dilation, groups)
-    windows, _ = columns(x, kernel, geometry, groups)
-    return np.matmul(by_place(y, groups), windows.swapaxes(-1, -2)).sum(axis=0).reshape(O, C, *kernel)
-
-
-def correlate_rows(x, y, kernel, padding, dilation, groups):
-    O, C, (KH, KW) = y.shape[1], x.shape[1] // groups, kernel
-    rows = Rows(x, kernel, padding, dilation, groups)
-    H, W = rows.places
+    (KH, KW), (_, O, H, W), C = kernel, y.shape, x.shape[1] // groups
+    work = O * C * KH * KW * len(x) * H * W
 
     def of(part):
-        wide = np.zeros((part.stop - part.start, O, H, rows.width), x.dtype)  # zero in the columns that are cut off
-        wide[..., :W] = y[part]
-        turned = wide.reshape(-1, groups, O // groups, H * rows.width).swapaxes(-1, -2)
-        # BLAS is half as fast again with the longer side first.
-        return np.stack([np.matmul(shifted, turned).sum(axis=0) for shifted in rows.of(part)])
+        if geometry.touches_once(kernel):
+            rows = [by_place(x[part], groups).swapaxes(-1, -2)]
+        else:
+            rows = under(beside(x[part], KW, W, geometry, groups), KH, H, geometry)
+        dy = by_place(y[part], groups).swapaxes(-1, -2)  # (n, groups, H' W', O / groups)
+        return np.stack([np.matmul(r.swapaxes(-1, -2), dy).sum(axis=0) for r in rows])  # (KH, groups, KW C, O / groups)
 
-    w: Any = sum(for_each(rows.parts, of, rows.work * O // groups))
+    w: Any = sum(share(len(x), ROOM // (x[0].size * KW), of, work))
     return w.reshape(KH, groups, KW, C, O // groups).transpose(1, 4, 3, 0, 2).reshape(O, C, KH, KW)
-
-
-def columns(x, kernel, geometry, groups):
-    """The windows of x as matrices (N, groups, C / groups * KH KW, places), and how many there are along each axis."""
-    count = geometry.count("convolution", x.shape[2:], kernel)
-    as_it_is = prod(kernel) == 1 and geometry.padding == (0, 0) and geometry.stride == (1, 1)
-    windows = x if as_it_is else geometry.windows(x, kernel)
-    return windows.reshape(len(x), groups, x.shape[1] // groups * prod(kernel), prod(count)), count
-
-
-def matrices(w, groups):
-    """w as (groups, O / groups, C / groups * KH KW)"""
-    return w.reshape(groups, w.shape[0] // groups, prod(w.shape[1:]))
 
 
 def by_place(y, groups):

@@ -14,7 +14,7 @@ the tail keeps its digits (docs/verification.md has the error of gelu against mp
 
 import math
 
-from tinygrad_notes.fused.rows import chunks
+from tinygrad_notes.fused.rows import in_chunks
 from tinygrad_notes.fused.silu import sigmoid_into
 from tinygrad_notes.registry import fused
 
@@ -61,19 +61,25 @@ def forward(x):
     """y, Phi(x)"""
     flat = x.reshape(-1)
     y, cumulative = np.empty_like(flat), np.empty_like(flat)
-    for c in chunks(flat.size):
+
+    def fill(c):
         np.multiply(flat[c], cumulative_into(cumulative[c], flat[c]), out=y[c])
+
+    in_chunks(fill, flat.size, 250)
     return y.reshape(x.shape), cumulative
 
 
 def backward(dy, cumulative, x, *, needs):
     flat, dy = x.reshape(-1), dy.reshape(-1)
     dx = np.empty_like(flat)
-    for c in chunks(flat.size):
+
+    def fill(c):
         slope = phi_into(dx[c], flat[c])
         slope *= flat[c]
         slope += cumulative[c]
         slope *= dy[c]
+
+    in_chunks(fill, flat.size, 90)
     return (dx.reshape(x.shape),)
 
 
@@ -93,19 +99,23 @@ def tanh_forward(x):
     """y, s"""
     flat = x.reshape(-1)
     y, s = np.empty_like(flat), np.empty_like(flat)
-    for c in chunks(flat.size):
+
+    def fill(c):
         twice_u = np.multiply(flat[c], flat[c], out=y[c])
         twice_u *= 2 * SLOPE * CUBIC
         twice_u += 2 * SLOPE
         twice_u *= flat[c]
         np.multiply(flat[c], sigmoid_into(s[c], twice_u), out=y[c])
+
+    in_chunks(fill, flat.size, 110)
     return y.reshape(x.shape), s
 
 
 def tanh_backward(dy, s, x, *, needs):
     flat, dy = x.reshape(-1), dy.reshape(-1)
     dx = np.empty_like(flat)
-    for c in chunks(flat.size):
+
+    def fill(c):
         slope = np.multiply(flat[c], flat[c], out=dx[c])
         slope *= 6 * SLOPE * CUBIC
         slope += 2 * SLOPE  # 2 u'
@@ -114,6 +124,8 @@ def tanh_backward(dy, s, x, *, needs):
         slope += 1
         slope *= s[c]
         slope *= dy[c]
+
+    in_chunks(fill, flat.size, 80)
     return (dx.reshape(x.shape),)
 
 

@@ -16,32 +16,40 @@ from math import prod
 from tinygrad_notes.fused.rows import sum_of_rows
 from tinygrad_notes.fused.silu import sigmoid_into, silu_backward
 from tinygrad_notes.registry import fused
+from tinygrad_notes.threads import share
 
 import numpy as np
+
+ROOM = 2**17  # numbers of x that are worked on together
+FORWARD, BACKWARD = 140, 190  # what one number costs, in multiply-adds of a matrix product
 
 
 def forward(x, weight, bias, *, groups, eps, silu):
     """x (N, C, *space); weight, bias (C,) or None -> y, (mean, r, s): one mean and r for each group, s (N, C, positions) or None without silu"""
     N, C, positions = x.shape[0], x.shape[1], prod(x.shape[2:])
     M = C // groups * positions
-    rows = x.reshape(N * groups, M)
-    mean = sum_of_rows(rows) / M
-    z = rows - mean
-    r = sum_of_rows(z * z) / M
-    r += eps
-    np.sqrt(r, out=r)
-    np.reciprocal(r, out=r)
-    z *= r
-    a = affine(z.reshape(N, C, positions), weight, bias, out=z.reshape(N, C, positions))
-    s = None
-    if silu:
-        s = sigmoid_into(np.empty_like(a), a)
-        a *= s
-    return a.reshape(x.shape), (mean, r, s)
+    x3, y = x.reshape(N, C, positions), np.empty((N, C, positions), x.dtype)
+    mean, r = np.empty((N, groups, 1), x.dtype), np.empty((N, groups, 1), x.dtype)
+    s = np.empty_like(y) if silu else None
+
+    def fill(n):
+        rows, centre, squares = x3[n].reshape(-1, M), mean[n].reshape(-1, 1), r[n].reshape(-1, 1)  # views: filled
+        np.divide(sum_of_rows(rows), M, out=centre)
+        z = np.subtract(rows, centre, out=y[n].reshape(rows.shape))
+        np.divide(sum_of_rows(z * z), M, out=squares)
+        squares += eps
+        np.sqrt(squares, out=squares)
+        z *= np.reciprocal(squares, out=squares)
+        a = affine(y[n], weight, bias, out=y[n])
+        if s is not None:
+            a *= sigmoid_into(s[n], a)
+
+    share(N, ROOM // (C * positions), fill, x.size * FORWARD)
+    return y.reshape(x.shape), (mean, r, s)
 
 
 def affine(z, weight, bias, out):
-    """w z + b, for z (N, C, positions)"""
+    """w z + b, for z (n, C, positions)"""
     np.multiply(z, 1 if weight is None else weight[:, None], out=out)
     if bias is not None:
         out += bias[:, None]
@@ -51,27 +59,30 @@ def affine(z, weight, bias, out):
 def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
     (mean, r, s), (N, C), positions = saved, x.shape[:2], prod(x.shape[2:])
     M = C // groups * positions
-    z = x.reshape(N * groups, M) - mean
-    z *= r
-    by_channel = z.reshape(N, C, positions)
-    da = dy.reshape(N, C, positions)
-    zda = np.empty(da.shape, da.dtype)
-    if silu:
-        a = affine(by_channel, weight, bias, out=zda)
-        da = silu_backward(da, s, a)
-    np.multiply(by_channel, da, out=zda)
-    sums, zsums = sum_of_rows(da)[..., 0], sum_of_rows(zda)[..., 0]  # (N, C): over positions
-    dx = None
-    if needs[0]:
-        w = np.ones(C, x.dtype) if weight is None else weight
-        along_all, along_z = ((v * w).reshape(N * groups, -1).sum(axis=1, keepdims=True) / M for v in (sums, zsums))
-        dx = np.multiply(da, w[:, None], order="C")  # whatever order dy has: `rows` must be a view
-        rows = dx.reshape(z.shape)
-        rows -= along_all
-        rows -= np.multiply(z, along_z, out=zda.reshape(z.shape))
-        rows *= r
-        dx = dx.reshape(x.shape)
-    return dx, zsums.sum(axis=0) if needs[1] else None, sums.sum(axis=0) if needs[2] else None
+    x, dy, shape = x.reshape(N, C, positions), dy.reshape(N, C, positions), x.shape
+    w = np.ones(C, x.dtype) if weight is None else weight
+    dx = np.empty((N, C, positions), x.dtype) if needs[0] else None
+    sums, zsums = np.empty((N, C), x.dtype), np.empty((N, C), x.dtype)  # of da and of z da, over positions
+
+    def fill(n):
+        scale = r[n].reshape(-1, 1)
+        rows = np.subtract(x[n].reshape(-1, M), mean[n].reshape(-1, 1))
+        rows *= scale
+        z, da = rows.reshape(x[n].shape), dy[n]
+        zda = np.empty_like(z)
+        if s is not None:
+            da = silu_backward(da, s[n], affine(z, weight, bias, out=zda))
+        np.multiply(z, da, out=zda)
+        sums[n], zsums[n] = sum_of_rows(da)[..., 0], sum_of_rows(zda)[..., 0]
+        if dx is not None:
+            along_all, along_z = ((v[n] * w).reshape(len(rows), -1).sum(axis=-1, keepdims=True) / M for v in (sums, zsums))
+            dz = np.multiply(da, w[:, None], out=dx[n]).reshape(rows.shape)
+            dz -= along_all
+            dz -= np.multiply(rows, along_z, out=rows)
+            dz *= scale
+
+    share(N, ROOM // (C * positions), fill, x.size * BACKWARD)
+    return dx if dx is None else dx.reshape(shape), zsums.sum(axis=0) if needs[1] else None, sums.sum(axis=0) if needs[2] else None
 
 
 def reference(x, weight, bias, *, groups, eps, silu):

@@ -4,24 +4,31 @@
 `x.max(axis=-1)` as much more than `argmax` does, which NumPy has vectorised.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from math import prod
+from typing import Any
+
+from tinygrad_notes.threads import share
 
 import numpy as np
 
-CHUNK = 2**15  # numbers worked on at a time: a few float32 arrays of this length fit into a core's own cache
+CHUNK = 2**17  # numbers worked on at a time: few enough for the cache, and so many that two threads seldom meet at the interpreter
 
 
-def chunks(n: int, size: int | None = None) -> Iterator[slice]:
-    """Slices that cover 0..n-1, of CHUNK numbers unless told otherwise."""
-    size = size or CHUNK
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+def chunks(n: int) -> Iterator[slice]:
+    """Slices of CHUNK numbers that cover 0..n-1."""
+    return (slice(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK))
 
 
-def chunks_of_rows(n: int, width: int) -> Iterator[slice]:
-    """Slices that cover n rows of `width` numbers."""
-    return chunks(n, max(1, CHUNK // width))
+def in_chunks(work: Callable[[slice], Any], n: int, cost: int) -> None:
+    """work(slice) for chunks that cover n numbers. cost: of one number, in multiply-adds of a matrix product (a pass over an array: 8, exp: 35)."""
+    share(n, CHUNK, work, n * cost)
+
+
+def in_chunks_of_rows(work: Callable[[slice], Any], n: int, width: int, cost: int) -> None:
+    """Likewise for n rows of `width` numbers."""
+    share(n, CHUNK // width, work, n * width * cost)
 
 
 def as_rows(x: np.ndarray) -> np.ndarray:

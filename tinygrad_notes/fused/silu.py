@@ -6,7 +6,7 @@
 Worked on in pieces that stay in the cache, in place.
 """
 
-from tinygrad_notes.fused.rows import as_rows, chunks, chunks_of_rows
+from tinygrad_notes.fused.rows import as_rows, in_chunks, in_chunks_of_rows
 from tinygrad_notes.registry import fused
 
 import numpy as np
@@ -34,16 +34,22 @@ def silu_backward(dy, s, x):
 def forward(x):
     flat = x.reshape(-1)
     y, s = np.empty_like(flat), np.empty_like(flat)
-    for c in chunks(flat.size):
+
+    def fill(c):
         np.multiply(flat[c], sigmoid_into(s[c], flat[c]), out=y[c])
+
+    in_chunks(fill, flat.size, 70)
     return y.reshape(x.shape), s
 
 
 def backward(dy, s, x, *, needs):
     flat, dy = x.reshape(-1), dy.reshape(-1)
     dx = np.empty_like(flat)
-    for c in chunks(flat.size):
+
+    def fill(c):
         dx[c] = silu_backward(dy[c], s[c], flat[c])
+
+    in_chunks(fill, flat.size, 50)
     return (dx.reshape(x.shape),)
 
 
@@ -59,22 +65,28 @@ def gated_forward(x):
     """x (..., 2F) = (a, b) -> y (..., F), s (n, F)"""
     rows, F = as_rows(x), x.shape[-1] // 2
     y, s = np.empty((len(rows), F), x.dtype), np.empty((len(rows), F), x.dtype)
-    for n in chunks_of_rows(len(rows), F):
+
+    def fill(n):
         a, b = rows[n, :F], rows[n, F:]
         np.multiply(b, sigmoid_into(s[n], b), out=y[n])
         y[n] *= a
+
+    in_chunks_of_rows(fill, len(rows), F, 80)
     return y.reshape(*x.shape[:-1], F), s
 
 
 def gated_backward(dy, s, x, *, needs):
     rows, dy, F = as_rows(x), as_rows(dy), x.shape[-1] // 2
     dx = np.empty_like(rows)
-    for n in chunks_of_rows(len(rows), F):
+
+    def fill(n):
         a, b = rows[n, :F], rows[n, F:]
         da, db = dx[n, :F], dx[n, F:]
         np.multiply(dy[n], s[n], out=da)
         da *= b
         np.multiply(silu_backward(dy[n], s[n], b), a, out=db)
+
+    in_chunks_of_rows(fill, len(rows), F, 80)
     return (dx.reshape(x.shape),)
 
 

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple, cast
 from tinygrad_notes.binding import map_structure
 from tinygrad_notes.core import Leaf, describe
 from tinygrad_notes.tensor import Tensor
+from tinygrad_notes.threads import for_each
 from tinygrad_notes.tree import is_owned, own, uninterrupted
 
 import numpy as np
 
 CHUNK = 65_536  # elements updated at a time: parameter, gradient, moments and scratch stay in the cache
+COST_OF_A_LOOK, COST_OF_AN_UPDATE = 20, 120  # of one element, in multiply-adds of a matrix product
 
 Decay = Callable[[str, Tensor], bool] | Mapping[str, bool]
 
@@ -54,9 +56,10 @@ class Optimizer:
         # Parameters with one decay lie side by side, so that few large chunks cover them.
         own(self._leaves[path] for path in sorted(groups, key=lambda path: -groups[path]))
         self._values = {path: t.value for path, t in self._leaves.items()}
+        self._size = sum(t.size for t in self._leaves.values())
         self._moments: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.moments}
         self._chunks: list[Chunk] = []
-        self._scratch: dict[np.dtype, list[np.ndarray]] = {}
+        self._scratch: dict[tuple[np.dtype, int], list[np.ndarray]] = {}
         for run in self._runs(groups):
             self._plan(run, groups[run[0]])
         for name, planned in self._moments.items():  # in the order of params, and with those of empty parameters
@@ -79,14 +82,22 @@ class Optimizer:
         """
         rate = self.lr if lr is None else self._at_least_zero("lr", lr)
         flat = self._checked(grads)
+        gradients: list[Any] = [None] * len(self._chunks)
+
+        def gather(i):
+            gradients[i] = self._gradient_of(self._chunks[i], flat)
+            return all_finite(gradients[i])
+
+        def update(i):
+            p, moments, scratch, _, decay, _ = self._chunks[i]
+            self.update(p, gradients[i], rate, decay, moments, scratch)
+
         with np.errstate(all="ignore"):
-            chunks = [self._gradient_of(chunk, flat) for chunk in self._chunks]
-            if not all(map(all_finite, chunks)):
+            if not all(self._for_each_chunk(gather, COST_OF_A_LOOK)):
                 self._refuse_not_finite(flat)
         with uninterrupted(), np.errstate(all="ignore"):  # a warning turned into an error would stop halfway
             self.steps += 1
-            for g, (p, moments, scratch, _, decay, _) in zip(chunks, self._chunks):
-                self.update(p, g, rate, decay, moments, scratch)
+            self._for_each_chunk(update, COST_OF_AN_UPDATE)
             for t in self._leaves.values():
                 cast(Leaf, t.node).touch()
 
@@ -201,6 +212,12 @@ class Optimizer:
             flat[path] = g.copy() if is_owned(g) else g  # a gradient in the memory of parameters would change under the update
         return flat
 
+    def _for_each_chunk(self, work: Callable[[int], Any], cost: int) -> list[Any]:
+        """work(i) for each chunk: two threads, where it is much, take every other one each, so that no scratch is used by both."""
+        n = len(self._chunks)
+        halves = for_each([range(0, n, 2), range(1, n, 2)], lambda part: [work(i) for i in part], cost * self._size)
+        return [result for half in halves for result in half]
+
     @staticmethod
     def _gradient_of(chunk: Chunk, flat: dict[str, np.ndarray]) -> np.ndarray:
         parts = [flat[path][start:stop] for path, start, stop in chunk.pieces]
@@ -244,14 +261,16 @@ class Optimizer:
         start = (values[0].ctypes.data - flat.ctypes.data) // dtype.itemsize
         size = sum(v.size for v in values)
         p, moments = flat[start : start + size], [np.zeros(size, dtype) for _ in self.moments]
-        scratch = self._scratch.setdefault(dtype, [np.empty(CHUNK, dtype) for _ in range(2)])
         pieces, begin, end = [], 0, 0
 
         def close():
             nonlocal pieces, begin
             if pieces:
                 part = slice(begin, end)
-                others = [s[: end - begin] for s in scratch]
+                parity = len(self._chunks) % 2  # see _for_each_chunk
+                if (dtype, parity) not in self._scratch:
+                    self._scratch[dtype, parity] = [np.empty(CHUNK, dtype) for _ in range(2)]
+                others = [s[: end - begin] for s in self._scratch[dtype, parity]]
                 gathered = np.empty(end - begin if len(pieces) > 1 else 0, dtype)
                 self._chunks.append(Chunk(p[part], [m[part] for m in moments], others, gathered, decay, pieces))
                 pieces, begin = [], end
