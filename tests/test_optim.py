@@ -178,6 +178,16 @@ def test_few_chunks_cover_many_parameters():
     assert len(AdamW(fresh, lr=1, decay=lambda path, t: t.ndim > 1)._chunks) == 2
 
 
+def test_chunks_that_two_threads_take_share_no_scratch(monkeypatch):
+    """One thread has the even ones, the other the odd ones, so that neither writes where the other computes."""
+    monkeypatch.setattr(optimizer_module, "CHUNK", 8)
+    chunks = AdamW(leaves(), lr=0.1)._chunks
+    assert len(chunks) > 4
+    for i, a in enumerate(chunks):
+        for b in chunks[i + 1 :: 2]:
+            assert not any(np.shares_memory(x, y) for x in (*a.scratch, a.gathered) for y in (*b.scratch, b.gathered))
+
+
 def test_mixed_dtypes():
     params = {"a": Tensor(np.ones(3)), "b": Tensor(np.ones(2, np.float32)), "c": Tensor(np.ones(1))}
     Adam(params, lr=0.5).step({path: np.ones_like(t.value) for path, t in params.items()})
@@ -226,7 +236,7 @@ def test_a_parameter_without_a_gradient_is_left_alone():
     for kind, _, settings in RULES.values():
         params = leaves()
         before = values(params)
-        opt = kind(params, lr=0.1, **settings)
+        opt = kind(params, lr=0.1, weight_decay=0.0, **settings)
         opt.step({path: np.zeros_like(x) for path, x in before.items()})
         assert same(values(params), before)
 
