@@ -123,7 +123,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path):
     first.add(a, record.KILLED)
     first.add(b, record.SURVIVED)
     with first.file.open("a", encoding="utf-8") as stream:
-        stream.write('["torn')
+        stream.write('\n["torn')
     second = record.Record("losses", some_mutants(), folder=tmp_path)
     assert second.outcomes == {a: record.KILLED, b: record.SURVIVED}
     assert list(second.open()) == [b, c], "a survivor is tried again: a test may have been added"
@@ -139,19 +139,22 @@ def test_outcomes_of_other_code_are_none(tmp_path, monkeypatch):
     for key in before.mutants:
         before.add(key, record.KILLED)
     assert before.complete
-    monkeypatch.setattr(record, "digest", lambda mutants: "what it is after an edit")
+    monkeypatch.setattr(record, "digest", lambda mutant: "what it is after an edit")
     after = record.Record("losses", some_mutants(), folder=tmp_path)
     assert not after.outcomes
     with pytest.raises(LookupError, match="were not tried to the end"):
         run.summary([after])
 
 
-def test_the_digest_is_that_of_the_code_and_of_its_mutants(monkeypatch):
-    mutants = some_mutants()
-    before = record.digest(mutants)
-    assert record.digest(mutants[:2]) != before
-    monkeypatch.setattr(record.Path, "read_bytes", lambda file: b"edited")
-    assert record.digest(mutants) != before
+def test_a_digest_is_that_of_the_mutated_files(tmp_path):
+    a, b = tmp_path / "a.py", tmp_path / "b.py"
+    a.write_text("x")
+    b.write_text("y")
+    both = record.digest_of.__wrapped__((str(a), str(b)))
+    b.write_text("z")
+    assert both != record.digest_of.__wrapped__((str(a), str(b)))
+    for mutant in some_mutants():
+        assert record.digest(mutant) == record.digest_of((mutant.item.__code__.co_filename,))
 
 
 @pytest.mark.parametrize("family", engine.FAMILIES)

@@ -1,12 +1,15 @@
 """What became of each mutant, line by line in out/mutants/, so that a run can stop and go on and `make figures` need not repeat it.
 
-A file for each family. It is begun anew when a source that holds mutated code has changed since: no number is older than its code.
+A file for each family. With each outcome stands the digest of the source that was mutated: it counts as long as that source is
+as it was, so that no number is older than its code.
 """
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 
@@ -25,16 +28,18 @@ def functions_of(item: Op | Fused | FunctionType) -> list:
     return [item.forward, item.backward] if isinstance(item, Fused) else [item]
 
 
-def digest(mutants: Iterable[Mutant]) -> str:
-    """Of all files that hold mutated code, and of which mutants there are."""
-    items = {id(item): item for m in mutants for item in (m.item, *m.shared)}.values()
-    files = {f.__code__.co_filename for item in items for f in functions_of(item)}
+@cache
+def digest_of(files: tuple[str, ...]) -> str:
     found = hashlib.sha256()
-    for file in sorted(files):
+    for file in files:
         found.update(Path(file).read_bytes())
-    for mutant in mutants:
-        found.update(f"{mutant}\n".encode())
     return found.hexdigest()
+
+
+def digest(mutant: Mutant) -> str:
+    """Of the files that hold the mutated code."""
+    files = {f.__code__.co_filename for item in (mutant.item, *mutant.shared) for f in functions_of(item)}
+    return digest_of(tuple(sorted(files)))
 
 
 def keys(mutants: Iterable[Mutant]) -> list[str]:
@@ -51,25 +56,22 @@ class Record:
     """The outcomes of one family, as far as they are known."""
 
     def __init__(self, family: str, mutants: list[Mutant], anew: bool = False, folder: Path = FOLDER):
-        self.file = folder / f"{family.replace(' ', '-')}.jsonl"
+        self.family, self.file = family, folder / f"{family.replace(' ', '-')}.jsonl"
         self.mutants = dict(zip(keys(mutants), mutants))
-        self.head = {"family": family, "sources": digest(mutants)}
         self.outcomes: dict[str, str] = {}
-        text = self.file.read_text(encoding="utf-8") if self.file.exists() and not anew else ""
-        head, *lines = text.split("\n")[:-1] or [""]  # a last line that was not written to its end is none
-        if head and json.loads(head) == self.head:
-            self.outcomes = dict(map(json.loads, lines))
-        else:
-            lines = []
-        kept = "".join(f"{line}\n" for line in (json.dumps(self.head), *lines))
-        if kept != text:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.file.write_text(kept, encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        if anew or not self.file.exists():
+            self.file.write_text("", encoding="utf-8")
+        for line in self.file.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # a line that was not written to its end
+                key, outcome, source = json.loads(line)
+                if key in self.mutants and source == digest(self.mutants[key]):
+                    self.outcomes[key] = outcome
 
     def add(self, key: str, outcome: str) -> None:
         self.outcomes[key] = outcome
         with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps([key, outcome]) + "\n")
+            stream.write("\n" + json.dumps([key, outcome, digest(self.mutants[key])]))
 
     def open(self) -> dict[str, Mutant]:
         """The mutants to try: those never tried, and survivors and equivalents, unless their reason still stands in equivalent.py."""

@@ -66,7 +66,7 @@ def broken_items(mutants: Iterable[Mutant]) -> dict[int, Any]:
 
 def try_family(record: Record, part: int, parts: int) -> list[str]:
     """Try what is open in this part of a family; the names of ops that are broken."""
-    family, mine = record.head["family"], list(record.mutants)[part - 1 :: parts]
+    family, mine = record.family, list(record.mutants)[part - 1 :: parts]
     waiting = {key: m for key, m in record.open().items() if key in set(mine)}
     if not waiting:
         return []
@@ -88,7 +88,7 @@ def records(families: Iterable[str] = FAMILIES, anew: bool = False) -> list[Reco
 
 def summary(found: list[Record]) -> dict[str, Any]:
     """The numbers of these records, which must be complete."""
-    unfinished = [r.head["family"] for r in found if not r.complete]
+    unfinished = [r.family for r in found if not r.complete]
     if unfinished:
         raise LookupError(f"mutants: {unfinished} were not tried to the end, or their code has changed; run python -m tests.mutation")
 
@@ -98,7 +98,7 @@ def summary(found: list[Record]) -> dict[str, Any]:
 
     return {
         **both(found),
-        "families": {r.head["family"]: both([r]) for r in found},
+        "families": {r.family: both([r]) for r in found},
         "equivalent": sum(len(r.equivalent()) for r in found),
         "survivors": [key for r in found for key in r.with_outcome(SURVIVED)],
     }
@@ -109,7 +109,7 @@ def report(found: list[Record], broken: list[str], seconds: float) -> None:
     total: Counter = Counter()
     for r in found:
         for counts, of_one in zip((killed, total), r.by_mutator()):
-            counts.update({(r.head["family"], mutator): n for mutator, n in of_one.items()})
+            counts.update({(r.family, mutator): n for mutator, n in of_one.items()})
     print(table(killed, total))
     survivors = [key for r in found for key in r.with_outcome(SURVIVED)]
     without = sum(len(r.with_outcome(WITHOUT_EFFECT)) for r in found)
