@@ -221,7 +221,9 @@ def test_gradients_may_come_in_any_order_layout_and_as_scalars():
     assert same(values(params), expected)
 
 
-@pytest.mark.parametrize("layout", [np.asfortranarray, lambda g: np.repeat(g, 2, axis=-1)[..., ::2], lambda g: np.moveaxis(np.moveaxis(g, -1, 0).copy(), 0, -1)])
+@pytest.mark.parametrize(
+    "layout", [np.asfortranarray, lambda g: np.repeat(g, 2, axis=-1)[..., ::2], lambda g: np.moveaxis(np.moveaxis(g, -1, 0).copy(), 0, -1)]
+)
 def test_the_memory_of_a_gradient_changes_nothing(layout):
     """Its elements are taken in their own order, not in that of its memory."""
     params, free = leaves(), leaves()

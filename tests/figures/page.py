@@ -47,12 +47,14 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def mutants() -> dict[str, Any]:
-    """What became of the mutants of the code as it stands. Those that were never tried on it are tried now."""
-    done = counts.start("-m", "tests.mutation")
-    if done.returncode not in (0, 1):  # 1: some survived
-        raise RuntimeError(f"python -m tests.mutation failed with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-    return summary(records())
+def mutants(try_them: bool) -> dict[str, Any] | None:
+    """What became of the mutants of the code as it stands; None if not all are known. Those never tried on it are tried now, if wanted."""
+    if try_them:
+        done = counts.start("-m", "tests.mutation")
+        if done.returncode not in (0, 1):  # 1: some survived
+            raise RuntimeError(f"python -m tests.mutation failed with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+    found = records()
+    return summary(found) if try_them or all(r.complete for r in found) else None
 
 
 def ulp(x: float) -> str:
@@ -98,11 +100,11 @@ def mutation(found: dict[str, Any]) -> str:
     )
 
 
-def page(with_mutants: bool = True) -> str:
+def page(try_mutants: bool = True, time_suite: bool = True) -> str:
     registered, (kills, loaded, limits) = counts.registered(), counts.crashes()
     errors = noticed.measure(len(noticed.rules()))
     ratios = attention.measure(DRAWS)
-    mutated = mutants() if with_mutants else None
+    mutated = mutants(try_mutants)
     summary = [
         ["ops", number(registered["ops"])],
         ["cases", number(registered["cases"])],
@@ -113,7 +115,7 @@ def page(with_mutants: bool = True) -> str:
         ["mutants killed", f"{number(mutated['killed'])} of {number(mutated['total'])}" if mutated else "run `make mutants`, then `make figures`"],
         ["blocked attention: largest error relative to its bound", number(max(ratios))],
         ["crash points survived", f"{loaded} of {kills}"],
-        *([["the whole suite, minutes of CPU time", f"{counts.suite_minutes():.1f}"]] if with_mutants else []),
+        *([["the whole suite, minutes of CPU time", f"{counts.suite_minutes():.1f}"]] if time_suite else []),
     ]  # fmt: skip
     kinds = {k: number(v) for k, v in registered.items() if k not in ("ops", "cases")}
     sections = [
@@ -122,7 +124,7 @@ def page(with_mutants: bool = True) -> str:
         "Measured with " + ", ".join(f"{name} {version}" for name, version in versions().items()) + ".\n",
         "## Ops and cases\n",
         f"Of the {number(registered['ops'])} ops, {kinds['with rules']} have rules of their own, {kinds['compositions']} are plain NumPy that runs on "
-        f"Tensors, {kinds['kernels with a twin']} has a kernel beside a twin. Each of the {number(registered['cases'])} cases goes through every check. "
+        f"Tensors, {kinds['kernels with a twin']} have a kernel beside a twin. Each of the {number(registered['cases'])} cases goes through every check. "
         f"{kinds['constants']} functions have no gradient (comparisons, indices), and {kinds['refused']} are refused with a reason "
         "([limits](limits.md)). The count is that of the versions above: older ones of NumPy and SciPy have fewer functions.\n",
         "## Accuracy in ULP\n",

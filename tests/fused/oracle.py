@@ -7,7 +7,7 @@ from tinygrad_notes import functional as F
 
 import numpy as np
 
-HEADS = [(1, 1), (2, 1), (4, 2), (3, 3)]  # query heads, key heads
+HEADS = [(1, 1), (2, 1), (4, 2), (3, 3), (4, 1), (6, 2)]  # query heads, key heads
 KINDS = ["normal", "large", "ascending", "biased"]
 SCALES = [0.5, 30.0, -0.7]
 
@@ -29,7 +29,9 @@ def problem(
 ) -> Problem:
     """Random inputs. `kind`: normal, logits or a bias 300 times as large, or keys that ascend, so that every block has a new maximum."""
     nh, nkv = heads
-    q, k, v, dy = (rng.normal(size=s).astype(dtype) for s in ((2, nh, T, width), (2, nkv, S, width), (2, nkv, S, width - 1), (2, nh, T, width - 1)))
+    q, k, v, dy = (
+        rng.normal(size=s).astype(dtype) for s in ((2, nh, T, width), (2, nkv, S, width), (2, nkv, S, width - 1), (2, nh, T, width - 1))
+    )
     if kind == "large":
         q *= 300
     if kind == "ascending":

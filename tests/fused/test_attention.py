@@ -209,6 +209,22 @@ def test_biases_and_masks_that_broadcast_along_any_axes(B, heads, T, S, block, o
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * (1 + np.max(np.abs(b))))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"causal": True}, {"mask": True}, {"bias": True}, {"window": 2}, {"scale": 0.3}, {"causal": True, "offset": 3}],
+    ids=lambda options: " ".join(options),
+)
+def test_the_weights_are_those_of_the_output(options):
+    """weights @ v is the output, whatever hides or shifts the scores."""
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(2, 4, 5, 3)), rng.normal(size=(2, 2, 6, 3)), rng.normal(size=(2, 2, 6, 2))
+    given = {"mask": rng.random((5, 6)) < 0.7, "bias": rng.normal(size=(4, 5, 6))}
+    options = {name: given.get(name, value) for name, value in options.items()}
+    w = F.attention_weights(q, k, **options)
+    np.testing.assert_allclose(w @ np.repeat(v, 2, axis=1), F.scaled_dot_product_attention(q, k, v, **options), rtol=0, atol=1e-14)
+    assert F.attention_weights(q.astype(np.float32), k.astype(np.float32)).dtype == np.float32
+
+
 def test_heads_that_add_into_one_bias_stay_on_one_thread(monkeypatch):
     sizes = []
     monkeypatch.setattr(attention, "share", lambda n, most, work, size: sizes.append(size) or [work(slice(0, n))])

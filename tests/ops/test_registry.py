@@ -200,7 +200,9 @@ def check_float32(s: Sample):
         gradients = pull(variables, mine, gs)
     scale = largest(*gs)
     for i, g32, of_tensors, g64 in zip(s.varied, gradients, on_tensors, exact):
-        assert g32.dtype == of_tensors.dtype == np.float32, f"gradient {i} of a float32 input is {g32.dtype}, with create_graph {of_tensors.dtype}"
+        assert g32.dtype == of_tensors.dtype == np.float32, (
+            f"gradient {i} of a float32 input is {g32.dtype}, with create_graph {of_tensors.dtype}"
+        )
         assert_close(f"float32 gradient {i} with create_graph", of_tensors.value, g64, 500 * EPS32 * (scale + largest(g64)))
         assert_close(f"float32 gradient {i}", g32, g64, 500 * EPS32 * (scale + largest(g64)))
 
