@@ -101,6 +101,13 @@ def test_wrong_engines_are_killed(family):
     assert not [str(m) for m in mutants if not any(killed_by(m, kill) for kill in [*engine.first_killers(m), *killers])]
 
 
+def test_the_tests_of_the_kernels_kill_where_the_checks_of_the_registry_do_not():
+    """Their first run must be one without a mutant: a test that fails then is left out, and kills nothing."""
+    mutant = next(m for m in engine.of_family("kernel sources") if (m.label, m.mutator) == ("Mask.hides", "one branch always"))
+    assert killed_by(mutant, engine.first_killers(mutant)[0]) is None
+    assert run.outcome(mutant, run.killers_of("kernel sources")(mutant)) == record.KILLED
+
+
 # --- equivalent mutants --------------------------------------------------------------------------------
 
 

@@ -211,7 +211,7 @@ def test_biases_and_masks_that_broadcast_along_any_axes(B, heads, T, S, block, o
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"causal": True}, {"mask": True}, {"bias": True}, {"window": 2}, {"scale": 0.3}, {"causal": True, "offset": 3}],
+    [{}, {"causal": True}, {"mask": True}, {"bias": True}, {"window": 2}, {"scale": 0.3}, {"scale": 0.0}, {"causal": True, "offset": 3}],
     ids=lambda options: " ".join(options),
 )
 def test_the_weights_are_those_of_the_output(options):
@@ -223,6 +223,7 @@ def test_the_weights_are_those_of_the_output(options):
     w = F.attention_weights(q, k, **options)
     np.testing.assert_allclose(w @ np.repeat(v, 2, axis=1), F.scaled_dot_product_attention(q, k, v, **options), rtol=0, atol=1e-14)
     assert F.attention_weights(q.astype(np.float32), k.astype(np.float32)).dtype == np.float32
+    assert np.allclose(F.attention_weights(q, k, scale=0.0), 1 / 6)
 
 
 def test_heads_that_add_into_one_bias_stay_on_one_thread(monkeypatch):

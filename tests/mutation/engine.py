@@ -503,7 +503,7 @@ FAMILIES = {
     "ops": (OPS, ["tests.test_transforms", "tests.test_corners", "tests.test_engine", REGISTRY, "tests.ops.test_classified"]),
     "transforms": (TRANSFORMS, ["tests.test_transforms", "tests.test_corners", "tests.nn.test_layers", "tests.test_engine"]),
     "kernels": (KERNELS, ["tests.fused.test_attention", "tests.fused.test_kernels", "tests.test_graph"]),
-    "kernel sources": ([], ["tests.fused.test_attention", "tests.fused.test_kernels"]),
+    "kernel sources": ([], ["tests.fused.test_attention", "tests.fused.test_kernels", "tests.fused.test_edges", "tests.fused.test_sizes"]),
     "threads": (THREADS, ["tests.test_corners", "tests.test_threads", "tests.test_parallel"]),
     "losses": (LOSSES, ["tests.functional.test_losses", "tests.test_corners", "tests.test_parallel"]),
     "optim": (OPTIMIZERS, ["tests.test_optim", "tests.test_tree", "tests.test_corners"]),
@@ -593,7 +593,7 @@ def kernel_killers(mutant: Mutant) -> list[Callable[[], None]]:
     def concerns(arguments):
         return arguments.get("name", next(iter(names))) in names
 
-    return [partial(suite.run_all, [module], only=concerns) for module in [*modules, "tests.fused.test_kernels"]]
+    return [partial(suite.run_all, [module], only=concerns) for module in [*modules, "tests.fused.test_kernels", "tests.fused.test_edges", "tests.fused.test_sizes"]]
 
 
 def killers(family: str, quick: bool = False) -> list[Callable[[], None]]:

@@ -52,9 +52,9 @@ def killers_of(family: str) -> Callable[[Mutant], Iterable[Callable[[], None]]]:
     """The checks that must kill a mutant of this family, the likeliest first."""
     if family == "rules":
         return rules.killers
+    killers = engine.killers(family)  # they run once without a mutant: with one, whatever fails would be left out
     if family == "kernel sources":
         return lambda m: [*engine.first_killers(m), *engine.kernel_killers(m)]
-    killers = engine.killers(family)
     return lambda m: [*engine.first_killers(m), *killers]
 
 
