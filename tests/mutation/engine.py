@@ -586,14 +586,16 @@ def first_killers(mutant: Mutant) -> list[Callable[[], None]]:
 
 
 def kernel_killers(mutant: Mutant) -> list[Callable[[], None]]:
-    """The tests of tests/fused/ for the kernels that a mutant can change."""
+    """The tests of tests/fused/ for the kernels that a mutant can change, but those that `first_killers` are already."""
     names = {item.name for item in kernels_with(mutant.item)}
-    modules = ["tests.fused.test_attention"] if "blocked_attention" in names else []
+    modules = FAMILIES["kernel sources"][1]
+    if "blocked_attention" not in names:
+        modules = modules[1:]
 
     def concerns(arguments):
         return arguments.get("name", next(iter(names))) in names
 
-    return [partial(suite.run_all, [module], only=concerns) for module in [*modules, "tests.fused.test_kernels", "tests.fused.test_edges", "tests.fused.test_sizes"]]
+    return [partial(suite.run_all, [module], "test_every_property_of_an_op", only=concerns) for module in modules]
 
 
 def killers(family: str, quick: bool = False) -> list[Callable[[], None]]:

@@ -23,7 +23,7 @@ DAYS = max(1, settings().max_examples // 100)  # one; ten in the nightly profile
 
 def most(item) -> int:
     """How many variants: many of an op with few cases, for who wrote few thought of few."""
-    return DAYS * (24 if len(item.cases) < 3 else 8)
+    return DAYS * (32 if len(item.cases) < 3 else 12)
 
 
 # --- one input at a time, one input twice ---------------------------------------------------------
@@ -118,7 +118,8 @@ def at_ties(s: Sample, domains) -> list[list[np.ndarray]]:
     zero = all(d is None or d[0] <= 0 <= d[1] for d in domains)
     pool = [x.flat[k] for x in s.inputs if x.size for k in (0, -1)]
     if len(s.inputs) > 1 and len(pool) > 2 and len(set(domains)) == 1:
-        found.append([rng.choice([pool[0], pool[-1]], x.shape) for x in s.inputs])
+        shared = [1.0, 2.0] if domains[0] is None else [pool[0], pool[-1]]
+        found.append([rng.choice(shared, x.shape) for x in s.inputs])
     for levels in ((0, -1), (0, None), (None, None)) if zero else ((0, -1),):
         rows = []
         for x in s.inputs:
@@ -176,6 +177,8 @@ def check_ties(s: Sample):
 
 def compare_at_ties(s: Sample, inputs, gs, rng):
     outputs, _, gradients = vjp(s, inputs, gs)
+    for y, e in zip(outputs, floats(s.plain(inputs))):
+        assert_close("the value at ties", array_of(y), e, 256 * EPS * (1 + largest(e)))
     everywhere = vjp(s, inputs)[2]  # without a zero in the cotangent: infinite where the function is vertical, and times 0 nan
     steep = [np.isinf(whole) for whole in everywhere]
     weight, shapes = weigh(gs, outputs) + 1, [y.shape for y in outputs]
@@ -254,40 +257,51 @@ def check_complex_step(s: Sample):
         assert abs(got - exact) <= 4e3 * EPS * (size + weigh(gs, outputs)), f"the gradient is {got:.16g}, a complex step gives {exact:.16g}"
 
 
-# --- large numbers ------------------------------------------------------------------------------------
+# --- large numbers, small numbers, the other sign, rows that repeat -------------------------------------
+
+
+def check_along(what: str, s: Sample, inputs, gs, gradients, h: float) -> None:
+    """The gradients along a random direction against differences, where these find a derivative."""
+    directions = random_like(gradients, np.random.default_rng(s.seed + 8))
+    steps = dict(zip(s.varied, directions))
+
+    def phi(t):
+        return float(inner(gs, floats(s.plain([x + t * steps.get(i, 0.0) for i, x in enumerate(inputs)]))))
+
+    slope, bound = derivative(phi, h, weigh(gs, floats(s.plain(inputs))), largest(*inputs))
+    if np.isfinite(bound) and all(np.all(np.isfinite(g)) for g in gradients):
+        got = float(inner(gradients, directions))
+        assert abs(got - slope) <= bound, f"{what}: the gradient along a direction is {got}, differences give {slope} +- {bound:.2g}"
+
+
+def has_finite_values(s: Sample, inputs) -> bool:
+    try:
+        values = floats(s.plain(inputs))
+    except Exception:  # outside of what the function takes
+        return False
+    return bool(values) and all(np.all(np.isfinite(y)) for y in values)
 
 
 def check_large(s: Sample):
-    """At inputs 300 times as large: where the value is finite the gradient is no nan, agrees with differences, and float32 comes near float64.
+    """At inputs 300 (or 30) times as large: where the value is finite the gradient is right and no nan, and float32 comes near float64.
 
     Near, since a product of two such inputs is known to 300^2 EPS32 only, and its exponential inherits that.
     """
     if s.item.domain is not None:
         return
-    large = [300 * x for x in s.inputs]
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-        try:
-            narrow, wide = s.cast(np.float32), s.cast(np.float64)
-            values = [floats(t.plain([x.astype(dtype) for x in large])) for t, dtype in ((narrow, np.float32), (wide, np.float64))]
-        except Exception:  # outside of what the function takes
+        narrow, wide = s.cast(np.float32), s.cast(np.float64)
+        for factor in (300, 30):
+            small = [(factor * x).astype(np.float32) for x in s.inputs]
+            large = [x.astype(np.float64) for x in small]
+            if has_finite_values(narrow, small) and has_finite_values(wide, large):
+                break
+        else:
             return
-        if not all(np.all(np.isfinite(y)) for ys in values for y in ys):
-            return
-        large = [x.astype(np.float32) for x in large]
-        outputs, gs, exact = vjp(wide, [x.astype(np.float64) for x in large])
-        _, _, found = vjp(narrow, large, gs)
-        expected = floats(wide.plain([x.astype(np.float64) for x in large]))
-        directions = random_like(exact, np.random.default_rng(s.seed + 8))
-        steps = dict(zip(s.varied, directions))
-
-        def phi(t):
-            return float(inner(gs, floats(wide.plain([x + t * steps.get(i, 0.0) for i, x in enumerate(large)]))))
-
-        large = [x.astype(np.float64) for x in large]
-        slope, bound = derivative(phi, s.h / 2, weigh(gs, expected), largest(*large))
-    if np.isfinite(bound) and all(np.all(np.isfinite(b)) for b in exact):
-        got = float(inner(exact, directions))
-        assert abs(got - slope) <= bound, f"at large inputs the gradient is {got}, differences give {slope} +- {bound:.2g}"
+        outputs, gs, exact = vjp(wide, large)
+        _, _, found = vjp(narrow, small, gs)
+        expected = floats(wide.plain(large))
+        check_along("at large inputs", wide, large, gs, exact, s.h / 2)
     for y, e in zip(outputs, expected):
         assert_close("the value at large inputs", array_of(y), e, 1e-9 * (1 + largest(e)))
     for i, a, b in zip(s.varied, found, exact):
@@ -297,7 +311,35 @@ def check_large(s: Sample):
         assert_close(f"gradient {i} of float32 at large inputs", a[near], b[near], 16 * 300**2 * EPS32 * largest(b[near], *gs))
 
 
-MORE = [check_complex_step, check_large, check_alone, check_twice, check_outputs, check_cotangents, check_ties]
+def check_small(s: Sample):
+    """At inputs 10,000 times as small, where some functions take a series; and, of a few numbers, at those of the other sign."""
+    if s.item.domain is not None:
+        return
+    few = sum(x.size for x in s.inputs) <= 4
+    for factor in (1e-4, -1.0) if few else (1e-4,):
+        inputs = [factor * x for x in s.inputs]
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            if has_finite_values(s, inputs):
+                _, gs, gradients = vjp(s, inputs)
+                check_along(f"at {factor} times the inputs", s, inputs, gs, gradients, s.h / 2 * abs(factor))
+
+
+def check_repeated(s: Sample):
+    """Inputs that repeat one row, by a stride of 0, have the gradient of the same rows written out."""
+    views = [np.broadcast_to(x[:1], x.shape) for x in s.inputs if x.ndim and x.size]
+    if len(views) < len(s.inputs) or not any(len(x) > 1 for x in views):
+        return
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        if not has_finite_values(s, views):
+            return
+        outputs, gs, found = vjp(s, views)
+        expected = vjp(s, [x.copy() for x in views], gs)[2]
+    for i, a, b in zip(s.varied, found, expected):
+        if np.all(np.isfinite(b)):
+            assert_close(f"gradient {i}, one row repeated", a, b, 256 * EPS * (weigh(gs, outputs) + largest(b, *gs)))
+
+
+MORE = [check_complex_step, check_large, check_small, check_repeated, check_alone, check_twice, check_outputs, check_cotangents, check_ties]
 
 
 def every_check(item, case=None) -> None:

@@ -21,11 +21,15 @@ from tinygrad_notes.tensor import Tensor
 
 import numpy as np
 
-LARGEST = 64  # elements of all inputs together
+LARGEST = 80  # elements of all inputs together
 
 
 def is_square(s: Sample) -> bool:
     return s.inputs[0].ndim < 2 or s.inputs[0].shape[-1] == s.inputs[0].shape[-2]
+
+
+def misses_its_places(s: Sample) -> bool:
+    return s.inputs[0].shape != np.empty(s.kwargs["shape"])[s.kwargs["index"]].shape
 
 
 # Arguments that have no meaning for a function, or none that can be differentiated.
@@ -35,6 +39,8 @@ LEFT_OUT: dict[str, Callable[[Sample], bool]] = {
     **dict.fromkeys(["qr", "qr_factors"], lambda s: s.kwargs.get("mode") == "complete" and not is_square(s)),
     # Whether NumPy returns a list or a tuple: sparse grids that are not copied are a list.
     "meshgrid": lambda s: s.kwargs.get("sparse", False) and not s.kwargs.get("copy", True),
+    # Its only callers hand it what they have taken out at these places; for anything else np.add.at writes where it should not.
+    "scatter_add": misses_its_places,
     # The windows of a space of this size, in one way of cutting it alone.
     "fold": lambda s: True,
 }
@@ -42,7 +48,7 @@ LEFT_OUT: dict[str, Callable[[Sample], bool]] = {
 CHECKED = "full_convolution inner_correlation max_pool average_pool unfold".split()
 # cv is the characteristic value of m, n and c, or there is no slope: only other sizes of x are tried.
 CHARACTERISTIC = "pro_ang1_cv obl_ang1_cv pro_rad1_cv obl_rad1_cv".split()
-AXES = [0, -1, 1, None, (0, -1), (0,), ()]
+AXES = [0, -1, 1, None, (0, -1), -2, (0,), ()]
 BY_NAME = {"axis": AXES, "axes": [*AXES, (1, 0)], "keepdims": [True], "ddof": [1, 2], "correction": [1, 0.5], "initial": [0.5]}
 
 # --- shapes ---------------------------------------------------------------------------------------
@@ -79,9 +85,15 @@ def other_sizes(args: list, broadcasts: bool) -> Iterator[list]:
                 yield mapped(args, lambda j, x, i=i, a=axis: (*x[:a], 1, *x[a + 1 :]) if i == j else x)
 
 
+def larger(args: list) -> list:
+    """Every size above 1 is larger by 4, the same wherever it stands."""
+    return mapped(args, lambda _, x: tuple(n + 4 if n > 1 else n for n in x) if is_shape(x) else x)
+
+
 def other_ranks(args: list) -> Iterator[list]:
     """One axis more, in all inputs or in one; one axis less; none."""
     yield mapped(args, lambda _, x: (2, *x) if is_shape(x) else x)
+    yield mapped(args, lambda _, x: (2, 1, *x) if is_shape(x) else x)
     for i, x in enumerate(leaves(args)):
         if is_shape(x):
             for shape in ((2, *x), x[1:], ()):
@@ -170,13 +182,17 @@ def kinds_of_variants(item: Any, case: tuple) -> list[Iterator[tuple]]:
         return [optional, ((*new, *end) for new in other_sizes(args, broadcasts=False))]
     if item.name in CHARACTERISTIC:
         return [((*new, *end) for new in other_sizes(args, broadcasts=False))]
-    both = zip(other_sizes(args, broadcasts=True), cycle(list(other_keywords(item, args, given))[::-1]))
+    keywords_again = list(other_keywords(item, args, given)) or [given]
+    both = zip(other_sizes(args, broadcasts=True), cycle(keywords_again[::-1]))
+    deeper = zip(cycle(list(islice(other_ranks(args), 2))), keywords_again)  # axes of an array with three or four of them
     return [
         ((*args, keywords) for keywords in other_keywords(item, args, given)),
         ((*new, *end) for new in other_sizes(args, broadcasts=True)),
         ((*new, *end) for new in other_constants(args)),
         ((*new, *end) for new in other_ranks(args)),
         ((*new, keywords) for new, keywords in both),
+        ((*new, keywords) for new, keywords in deeper),
+        iter([(*larger(args), *end)]),
     ]
 
 
