@@ -1,5 +1,6 @@
 """Kernels on two threads give the very same numbers; BLAS gets its threads back, whatever happens."""
 
+import os
 import threading
 
 import tinygrad_notes as tn
@@ -47,6 +48,43 @@ JOBS = {
     "a bias that all heads share": shared_bias,
     "convolution": convolution,
 }
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or threads.cores() < 2, reason="needs two cores, and a system that keeps threads to some"
+)
+def test_each_thread_has_half_of_the_cores_while_it_lasts(monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.5, 1.5, 1.5))
+    before = os.sched_getaffinity(0)
+    first, second = threads.both(lambda: os.sched_getaffinity(0), lambda: os.sched_getaffinity(0))
+    assert first and second and not first & second and first | second == before
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(ZeroDivisionError):
+        threads.both(lambda: 1 / 0, lambda: None)
+    assert os.sched_getaffinity(0) == before
+    monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 1.5, 1.5))  # others need these cores too
+    assert threads.both(lambda: os.sched_getaffinity(0), lambda: os.sched_getaffinity(0)) == (before, before)
+
+
+def test_a_system_that_keeps_no_thread_to_its_cores_is_no_error(monkeypatch):
+    def forbidden(*args):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden, raising=False)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+    assert threads.both(lambda: 1, lambda: 2) == (1, 2)
+    monkeypatch.delattr(os, "sched_setaffinity")
+    assert threads.both(lambda: 1, lambda: 2) == (1, 2)
+
+
+def test_shares_cover_everything_once(monkeypatch):
+    for n, most, large in ((7, 3, 0), (7, 3, 100), (8, 100, 0), (1, 4, 0), (0, 4, 0), (5, 0, 0), (6, 2, 0)):
+        monkeypatch.setattr(threads, "LARGE", large)
+        parts = threads.share(n, most, lambda part: part, 50)
+        assert [i for part in parts for i in range(part.start, part.stop)] == list(range(n))
+        assert all(1 <= part.stop - part.start <= max(1, most) for part in parts)
+        if large == 0 and n > 1:
+            assert len(parts) % 2 == 0 or len(parts) == n, "one thread has more to do than the other"
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -6,6 +6,7 @@ runtime.apply()  # before NumPy is imported, so that its BLAS can still be told 
 
 from tinygrad_notes import ops  # noqa: E402, F401  (registers the rules)
 from tinygrad_notes.core import gradients  # noqa: E402
+from tinygrad_notes.drawing import draw  # noqa: E402
 from tinygrad_notes.ops.indexing import at  # noqa: E402
 from tinygrad_notes.registry import reference  # noqa: E402
 from tinygrad_notes.tensor import Tensor  # noqa: E402
@@ -30,6 +31,7 @@ __all__ = [
     "checkpoint",
     "count",
     "custom_vjp",
+    "draw",
     "freeze",
     "frozen",
     "grad",

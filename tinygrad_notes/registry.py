@@ -81,6 +81,9 @@ class Op:
     def __call__(self, *args, **kwargs):
         if kwargs or self.bind is not bind_ufunc:
             args, kwargs = self.bind(self, args, kwargs)
+        elif len(args) == 1 and isinstance(args[0], Variable):  # written out, for speed
+            x = args[0]
+            return record(self, (x.value,), (x.node,), 1, self.forward(x.value), NO_PARAMS)
         return apply(self, args, kwargs)
 
     def pull(self, node, g, wanted, higher):
@@ -278,7 +281,7 @@ class Fused:
             else:
                 values.append(x)
                 parents.append(None)
-        if any(isinstance(v, Variable) for v in params.values()):
+        if params and any(isinstance(v, Variable) for v in params.values()):
             raise TypeError(
                 f"{self.name}: only its arrays have gradients, and {', '.join(params)} are numbers; pass t.value, or compute it apart"
             )

@@ -52,8 +52,8 @@ def cores() -> int:
 
 
 def _halves() -> tuple[set[int], set[int]] | None:
-    """The cores that this thread may use, in two halves; None where the system does not tell."""
-    if not hasattr(os, "sched_setaffinity"):
+    """The cores that this thread may use, in two halves; None where the system does not tell, or has more to run than cores."""
+    if not hasattr(os, "sched_setaffinity") or os.getloadavg()[0] > cores() + 1:
         return None
     mine = sorted(os.sched_getaffinity(0))
     return set(mine[: len(mine) // 2]), set(mine[len(mine) // 2 :])
@@ -85,38 +85,41 @@ def both(first: Callable, second: Callable) -> tuple[Any, Any]:
     """(first(), second()), at the same time where that is possible. The second sees a copy of the caller's context.
 
     Each has half of the cores to itself. Left alone, a system may well run both threads on one core, since they wake
-    each other whenever one leaves the interpreter: a step then takes half as long again.
+    each other whenever one leaves the interpreter: a step then takes half as long again. On a busy machine they are free
+    to run wherever there is room.
     """
     with _one_blas_thread() as two:
         if not two:
             return first(), second()
         halves = _halves()
         try:
-            pending = _worker().submit(copy_context().run, _on, halves and halves[1], second)
+            pending = _worker().submit(copy_context().run, _in_half, halves, 1, second)
         except RuntimeError:  # the interpreter is ending, and starts no thread any more
             return first(), second()
         try:
-            mine = _on(halves and halves[0], first)
+            mine = _in_half(halves, 0, first)
         finally:
             pending.exception()  # wait for it, whatever happened here
-            if halves:
-                _keep_to(halves[0] | halves[1])
         return mine, pending.result()
 
 
-def _on(cores: set[int] | None, work: Callable) -> Any:
-    if cores:
-        _keep_to(cores)
-    return work()
+def _in_half(halves: tuple[set[int], set[int]] | None, i: int, work: Callable) -> Any:
+    if not halves:
+        return work()
+    _keep_to(halves[i])
+    try:
+        return work()
+    finally:
+        _keep_to(halves[0] | halves[1])
 
 
 def share(n: int, most: int, work: Callable[[slice], Any], size: int) -> list:
     """for_each with slices that cover 0..n-1, of at most `most`; where two threads share them, as many for one as for the other."""
     count = -(-n // max(1, most))
-    if size >= LARGE:
+    if size >= LARGE and n > 1:
         count += count % 2
-    length = -(-n // max(1, count))
-    return for_each([slice(start, min(start + length, n)) for start in range(0, n, length or 1)], work, size)
+    bounds = [n * i // count for i in range(count + 1)] if count else []
+    return for_each([slice(a, b) for a, b in zip(bounds, bounds[1:]) if a < b], work, size)
 
 
 def for_each(parts: Sequence, work: Callable, size: int) -> list:

@@ -117,19 +117,22 @@ def most(R: int, T: int, S: int, size: tuple[int, int]) -> int:
     return 2**18 // max(1, R * min(T, size[0]) * min(S, size[1]))
 
 
-def finite(k, v):
-    """k and v with rows that are not finite set to zero, and which rows those are, (N, 1, 1, S), or None.
+def bad_rows(*arrays):
+    """Which rows of k or v (N, 1, S, .) hold a number that is not finite, (N, 1, 1, S), or None.
 
-    Behind a mask may stand anything, also NaN, and 0 * NaN would let it through. A query that may
-    see such a row gets NaN scores instead (see `scores`).
+    Behind a mask may stand anything, also NaN, and 0 * NaN would let it through: such rows become zero. A query that may
+    see one gets NaN scores instead (see `scores`).
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.vdot(k, k) + np.vdot(v, v)):  # a sum of squares is finite only if all are: one quick pass
-            return k, v, None
-    good = np.isfinite(k).all(axis=-1) & np.isfinite(v).all(axis=-1)
-    if good.all():
-        return k, v, None
-    return np.where(good[..., None], k, 0), np.where(good[..., None], v, 0), ~good[:, :, None]
+        if all(math.isfinite(np.vdot(x, x)) for x in arrays):  # a sum of squares is finite only if all are: one quick pass
+            return None
+    bad = ~np.logical_and.reduce([np.isfinite(x).all(axis=-1) for x in arrays])
+    return bad[:, :, None] if bad.any() else None
+
+
+def without(bad, k, v):
+    """k and v with these rows set to zero."""
+    return (k, v) if bad is None else tuple(np.where(np.swapaxes(bad, -1, -2), 0, x) for x in (k, v))
 
 
 def calm(q, k, bias, scale):
@@ -178,12 +181,15 @@ def grouped(q, k, v):
 
 
 def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
-    """q (..., nh, T, hd), k (..., nkv, S, hd), v (..., nkv, S, vd), bias that broadcasts to (N, R, T, S) or None -> y (..., nh, T, vd), (y, L)."""
+    """q (..., nh, T, hd), k (..., nkv, S, hd), v (..., nkv, S, vd), bias that broadcasts to (N, R, T, S) or None -> y (..., nh, T, vd), (y, L, bad rows)."""
     shape = (*q.shape[:-1], v.shape[-1])
     q, k, v = grouped(q, k, v)
     (N, R, T, _), S, vd = q.shape, k.shape[2], v.shape[-1]
-    k, v, bad = finite(k, v) if mask.hides(T, S) else (k, v, None)
     no_maximum = T > 1 and calm(q, k, bias, scale)  # for a single query the maximum costs less than the bound
+    bad = None
+    if mask.hides(T, S):
+        bad = bad_rows(v) if no_maximum else bad_rows(k, v)  # calm has seen that k is finite
+        k, v = without(bad, k, v)
     v1 = with_column(v, 1)
     far = np.finfo(q.dtype).max / 4  # as L of a row without keys: P = exp(S - L) is zero (infinity would meet zeros in a product)
     y = np.empty((N, R, T, vd), q.dtype)
@@ -214,16 +220,16 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
             np.add(m, np.log(l), out=L[n, :, i])
 
     share(N, most(R, T, S, size), some_heads, N * R * T * S * (2 * vd + FORWARD))
-    return y.reshape(shape), (y, L)
+    return y.reshape(shape), (y, L, bad)
 
 
 def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size: tuple[int, int]):
     found = [np.zeros(x.shape, x.dtype) for x in (q, k, v)]
     dq, dk, dv = grouped(*found)  # views of these
     q, k, v = grouped(q, k, v)
-    (y, L), (N, R, T, _), S = saved, q.shape, k.shape[2]
+    (y, L, bad), (N, R, T, _), S = saved, q.shape, k.shape[2]
     dy = dy.reshape(y.shape)
-    k, v, bad = finite(k, v) if mask.hides(T, S) else (k, v, None)
+    k, v = without(bad, k, v)
     k1, v1 = with_column(k, 1), with_column(v, 1)
     dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
 
@@ -259,7 +265,8 @@ def dense(q, k, v, bias, *, mask: Mask, scale: float, size: Any = None):
     shape = (*q.shape[:-1], v.shape[-1])
     q, k, v = grouped(q, k, v)
     (N, _, T, _), S = q.shape, k.shape[2]
-    k, v, bad = finite(k, v)
+    bad = bad_rows(stop_gradient(k), stop_gradient(v))
+    k, v = without(bad, k, v)
     s = np.matmul(q * scale, np.swapaxes(k, -1, -2))
     if bias is not None:
         s = s + bias

@@ -21,6 +21,7 @@ with the kernel turned round where the stride is 1; otherwise it is the one that
 from math import prod
 from typing import Any, NamedTuple
 
+from tinygrad_notes.fused.rows import sum_of_rows
 from tinygrad_notes.fused.windows import fold, places
 from tinygrad_notes.registry import fused
 from tinygrad_notes.threads import share
@@ -50,7 +51,9 @@ def beside(x, KW, W, geometry, groups):
     """x (n, C, H, W) -> (n, groups, H + 2 padding, W', KW C / groups): for each place in a row, the pixels that a kernel there meets in it."""
     (n, C, H, width), (ph, pw) = x.shape, geometry.padding
     C //= groups
-    padded = np.zeros((n, groups, H + 2 * ph, width + 2 * pw, C), x.dtype)
+    padded = np.empty((n, groups, H + 2 * ph, width + 2 * pw, C), x.dtype)
+    padded[:, :, :ph] = padded[:, :, ph + H :] = 0  # the margin only: np.zeros would keep the other thread waiting
+    padded[:, :, :, :pw] = padded[:, :, :, pw + width :] = 0
     padded[:, :, ph : ph + H, pw : pw + width] = x.reshape(n, groups, C, H, width).transpose(0, 1, 3, 4, 2)
     found = np.empty((n, groups, H + 2 * ph, W, KW, C), x.dtype)
     for j in range(KW):
@@ -126,6 +129,11 @@ def correlate(x, y, kernel, geometry, groups):
     return w.reshape(KH, groups, KW, C, O // groups).transpose(1, 4, 3, 0, 2).reshape(O, C, KH, KW)
 
 
+def over_places(dy):
+    """The sum over examples and places, for each channel: (N, O, H', W') -> (O,)"""
+    return sum_of_rows(dy.reshape(*dy.shape[:2], -1))[..., 0].sum(axis=0)
+
+
 def by_place(y, groups):
     """y as (N, groups, O / groups, places)"""
     return y.reshape(len(y), groups, y.shape[1] // groups, prod(y.shape[2:]))
@@ -145,7 +153,7 @@ def backward(dy, saved, x, w, bias, *, needs, geometry, groups):
     return (
         spread(dy, w, x.shape[2:], geometry, groups) if needs[0] else None,
         correlate(x, dy, w.shape[2:], geometry, groups) if needs[1] else None,
-        dy.sum(axis=(0, 2, 3)) if needs[2] else None,
+        over_places(dy) if needs[2] else None,
     )
 
 
@@ -200,7 +208,7 @@ def transposed_backward(dy, saved, x, w, bias, *, needs, space, geometry, groups
     return (
         convolve(dy, w, geometry, groups)[:, :, :H, :W] if needs[0] else None,
         correlate(dy, x, w.shape[2:], geometry, groups) if needs[1] else None,
-        dy.sum(axis=(0, 2, 3)) if needs[2] else None,
+        over_places(dy) if needs[2] else None,
     )
 
 

@@ -215,6 +215,8 @@ class Optimizer:
     def _for_each_chunk(self, work: Callable[[int], Any], cost: int) -> list[Any]:
         """work(i) for each chunk: two threads, where it is much, take every other one each, so that no scratch is used by both."""
         n = len(self._chunks)
+        if n == 1:
+            return [work(0)]
         halves = for_each([range(0, n, 2), range(1, n, 2)], lambda part: [work(i) for i in part], cost * self._size)
         return [result for half in halves for result in half]
 
