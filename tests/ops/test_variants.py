@@ -23,7 +23,7 @@ DAYS = max(1, settings().max_examples // 100)  # one; ten in the nightly profile
 
 def most(item) -> int:
     """How many variants: many of an op with few cases, for who wrote few thought of few."""
-    return DAYS * (32 if len(item.cases) < 3 else 12)
+    return DAYS * (28 if len(item.cases) < 3 else 8)
 
 
 # --- one input at a time, one input twice ---------------------------------------------------------
@@ -142,12 +142,14 @@ def by_convention(s: Sample) -> bool:
     return s.item.name in BY_CONVENTION or (s.item.name == "pad" and modes == ["median"])
 
 
+SINGULAR = "polyfit"  # of two different places there are many curves: it is the one with the least coefficients
+
+
 def is_singular(s: Sample, inputs, values) -> bool:
-    """Where zeros or equal numbers make another function of it, which has no derivative there."""
-    name = s.item.name
-    if name in ("std", "nanstd"):  # of equal numbers it may be a rounding error instead of 0
+    """Where equal numbers make another function of it."""
+    if s.item.name in ("std", "nanstd"):  # it may be a rounding error instead of 0
         return any(np.any((y > 0) & (y < 1e-7 * largest(*inputs))) for y in values)
-    return name == "polyfit"  # of two different places there are many curves: it is the one with the least coefficients
+    return s.item.name == "histogram_bin_edges" and not np.ptp(inputs[0])  # bins of no width are made one wide
 
 
 def check_ties(s: Sample):
@@ -157,7 +159,7 @@ def check_ties(s: Sample):
     One output at a time, so that kinks of several do not add up.
     """
     domains = s.item.domain if isinstance(s.item.domain, list) else [s.item.domain]
-    if any(callable(d) for d in domains):  # or matrices of a kind
+    if s.item.name == SINGULAR or any(callable(d) for d in domains):  # or matrices of a kind
         return
     rng = np.random.default_rng(s.seed + 6)
     for inputs in at_ties(s, domains):
@@ -178,7 +180,7 @@ def check_ties(s: Sample):
 def compare_at_ties(s: Sample, inputs, gs, rng):
     outputs, _, gradients = vjp(s, inputs, gs)
     for y, e in zip(outputs, floats(s.plain(inputs))):
-        assert_close("the value at ties", array_of(y), e, 256 * EPS * (1 + largest(e)))
+        assert_close("the value at ties", array_of(y), e, 4e3 * EPS * (1 + largest(e)))
     everywhere = vjp(s, inputs)[2]  # without a zero in the cotangent: infinite where the function is vertical, and times 0 nan
     steep = [np.isinf(whole) for whole in everywhere]
     weight, shapes = weigh(gs, outputs) + 1, [y.shape for y in outputs]
@@ -282,12 +284,15 @@ def has_finite_values(s: Sample, inputs) -> bool:
     return bool(values) and all(np.all(np.isfinite(y)) for y in values)
 
 
+ROUGH = ("it2struve0",)  # SciPy's own series is right to 1e-9 only at 600
+
+
 def check_large(s: Sample):
     """At inputs 300 (or 30) times as large: where the value is finite the gradient is right and no nan, and float32 comes near float64.
 
     Near, since a product of two such inputs is known to 300^2 EPS32 only, and its exponential inherits that.
     """
-    if s.item.domain is not None:
+    if s.item.domain is not None or s.item.name in ROUGH:
         return
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         narrow, wide = s.cast(np.float32), s.cast(np.float64)
@@ -332,8 +337,14 @@ def check_repeated(s: Sample):
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         if not has_finite_values(s, views):
             return
-        outputs, gs, found = vjp(s, views)
-        expected = vjp(s, [x.copy() for x in views], gs)[2]
+        copies = [x.copy() for x in views]
+        if not all(np.array_equal(a, b) for a, b in zip(floats(s.plain(views)), floats(s.plain(copies)))):
+            return  # it takes them as they lie in memory (order="K")
+        try:
+            outputs, gs, found = vjp(s, views)
+        except np.linalg.LinAlgError:  # a matrix of equal rows is singular
+            return
+        expected = vjp(s, copies, gs)[2]
     for i, a, b in zip(s.varied, found, expected):
         if np.all(np.isfinite(b)):
             assert_close(f"gradient {i}, one row repeated", a, b, 256 * EPS * (weigh(gs, outputs) + largest(b, *gs)))

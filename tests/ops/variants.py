@@ -43,6 +43,7 @@ LEFT_OUT: dict[str, Callable[[Sample], bool]] = {
     "scatter_add": misses_its_places,
     # The windows of a space of this size, in one way of cutting it alone.
     "fold": lambda s: True,
+    "inner_correlation": lambda s: s.inputs[0].size < s.inputs[1].size,  # it lays the shorter one inside the longer one
 }
 # Called by functions that check their arguments: of these only sizes and keywords are tried.
 CHECKED = "full_convolution inner_correlation max_pool average_pool unfold".split()
@@ -184,14 +185,17 @@ def kinds_of_variants(item: Any, case: tuple) -> list[Iterator[tuple]]:
         return [((*new, *end) for new in other_sizes(args, broadcasts=False))]
     keywords_again = list(other_keywords(item, args, given)) or [given]
     both = zip(other_sizes(args, broadcasts=True), cycle(keywords_again[::-1]))
-    deeper = zip(cycle(list(islice(other_ranks(args), 2))), keywords_again)  # axes of an array with three or four of them
+    three = next(other_ranks(args))  # an axis more: of the axes in a keyword, the middle one first
+    deeper = sorted(
+        keywords_again, key=lambda keywords: not any(type(keywords.get(key)) is int and keywords[key] == 1 for key in ("axis", "axes"))
+    )
     return [
         ((*args, keywords) for keywords in other_keywords(item, args, given)),
         ((*new, *end) for new in other_sizes(args, broadcasts=True)),
         ((*new, *end) for new in other_constants(args)),
         ((*new, *end) for new in other_ranks(args)),
         ((*new, keywords) for new, keywords in both),
-        ((*new, keywords) for new, keywords in deeper),
+        ((*three, keywords) for keywords in deeper),
         iter([(*larger(args), *end)]),
     ]
 
