@@ -111,6 +111,12 @@ def test_the_tests_of_the_kernels_kill_where_the_checks_of_the_registry_do_not()
 # --- equivalent mutants --------------------------------------------------------------------------------
 
 
+def test_every_row_of_the_kernels_means_a_mutant():
+    mutants = list(engine.of_family("kernel sources"))
+    meant = {equivalent.kernel_row(mutant) for mutant in mutants}
+    assert not [row for row in equivalent.KERNELS if row not in meant], "the code has changed; take the row out"
+
+
 @pytest.mark.parametrize("row", equivalent.EQUIVALENT, ids=lambda row: f"{row[0]}, {row[1]}: {row[2]}")
 def test_an_equivalent_mutant_gives_the_same_gradients(row):
     items = [item for item in registry if item.label == row[0]]

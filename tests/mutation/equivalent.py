@@ -125,7 +125,6 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("calm", "another comparison", r"bound <= 0\.4", SAME, "either way of a bound that is met exactly is right"),
     ("over_queries", "one branch always", "-> x.sum", SAME, "the sum of one is that one"),
     ("scores", "one branch always", "may.any.* -> if False", SAME, "a block of weights 0 adds nothing"),
-    ("*", "one branch always", r"-> finite\(k, v\)", SAME, "finite keys and values stay as they are"),
     ("forward", "*", "T > 1 and calm", ROUNDING, "with the maximum or without, the weights are the same"),
     ("forward", "one branch always", "if True: m_new", ROUNDING, "a maximum of at least 0 is subtracted: the weights are the same"),
     ("*", "another number", r"blocks\(T, size\[1\]\)", ROUNDING, "how many queries at a time"),

@@ -23,7 +23,7 @@ DAYS = max(1, settings().max_examples // 100)  # one; ten in the nightly profile
 
 def most(item) -> int:
     """How many variants: many of an op with few cases, for who wrote few thought of few."""
-    return DAYS * (28 if len(item.cases) < 3 else 8)
+    return DAYS * (32 if len(item.cases) < 3 else 8)
 
 
 # --- one input at a time, one input twice ---------------------------------------------------------
@@ -332,14 +332,12 @@ def check_small(s: Sample):
 def check_repeated(s: Sample):
     """Inputs that repeat one row, by a stride of 0, have the gradient of the same rows written out."""
     views = [np.broadcast_to(x[:1], x.shape) for x in s.inputs if x.ndim and x.size]
-    if len(views) < len(s.inputs) or not any(len(x) > 1 for x in views):
+    if len(views) < len(s.inputs) or not any(len(x) > 1 for x in views) or s.kwargs.get("order") == "K":  # as they lie in memory
         return
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         if not has_finite_values(s, views):
             return
         copies = [x.copy() for x in views]
-        if not all(np.array_equal(a, b) for a, b in zip(floats(s.plain(views)), floats(s.plain(copies)))):
-            return  # it takes them as they lie in memory (order="K")
         try:
             outputs, gs, found = vjp(s, views)
         except np.linalg.LinAlgError:  # a matrix of equal rows is singular

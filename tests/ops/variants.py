@@ -49,7 +49,7 @@ LEFT_OUT: dict[str, Callable[[Sample], bool]] = {
 CHECKED = "full_convolution inner_correlation max_pool average_pool unfold".split()
 # cv is the characteristic value of m, n and c, or there is no slope: only other sizes of x are tried.
 CHARACTERISTIC = "pro_ang1_cv obl_ang1_cv pro_rad1_cv obl_rad1_cv".split()
-AXES = [0, -1, 1, None, (0, -1), -2, (0,), ()]
+AXES = [0, -1, (0, -1), 1, -2, None, (0,), ()]
 BY_NAME = {"axis": AXES, "axes": [*AXES, (1, 0)], "keepdims": [True], "ddof": [1, 2], "correction": [1, 0.5], "initial": [0.5]}
 
 # --- shapes ---------------------------------------------------------------------------------------
