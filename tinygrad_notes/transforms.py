@@ -128,7 +128,7 @@ def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: boo
             )
         run = _Run(f, args, numbers, kwargs)
         y = run.y[0] if has_aux else run.y
-        if not isinstance(y, (Variable, np.ndarray, np.generic, int, float)) or np.size(y) != 1:
+        if not isinstance(y, (Variable, np.ndarray, np.generic, int, float)) or getattr(y, "size", 1) != 1:
             raise ValueError(f"grad: the function returned {describe(y)}, expected one number; use vjp or jacobian for more")
         seeds = {y.node: np.ones_like(y.value)} if isinstance(y, Variable) else {}
         grads = run.pull(seeds, higher=run.outer)

@@ -197,6 +197,6 @@ def polygrid2d(x, y, c):
 
 if isinstance(np.polynomial.polynomial.polyval2d, type(np.concatenate)):
     compose(np.polynomial.polynomial.polyval2d, polyval2d, cases=[((3,), (3,), (2, 3)), ((2, 2), (2, 2), (2, 2, 3)), ((), (), (1, 2))])
-    if hasattr(np.polynomial.polynomial, "polyvalnd"):  # NumPy 2.5
-        compose(np.polynomial.polynomial.polyvalnd, polyvalnd, cases=[([(3,), (3,)], (2, 3)), ([(2,), (2,), (2,)], (2, 1, 3))])
+    if of_many := getattr(np.polynomial.polynomial, "polyvalnd", None):  # NumPy 2.5
+        compose(of_many, polyvalnd, cases=[([(3,), (3,)], (2, 3)), ([(2,), (2,), (2,)], (2, 1, 3))])
     compose(np.polynomial.polynomial.polygrid2d, polygrid2d, cases=[((3,), (2,), (2, 3)), ((2,), (2, 2), (2, 2, 3))])
