@@ -72,6 +72,13 @@ def test_a_masked_class_has_no_gradient():
     np.testing.assert_allclose(*found, rtol=1e-14)
 
 
+def test_a_masked_class_has_no_gradient_where_smoothing_gives_it_a_share():
+    """The loss is infinite then; what was masked still does not move."""
+    t = tn.Tensor(np.array([[0.0, -np.inf, 1.0], [-np.inf, 2.0, 1.0]]))
+    g = tn.gradients(F.cross_entropy(t, np.array([2, 1]), label_smoothing=0.1), t)
+    assert g[0, 1] == g[1, 0] == 0 and np.all(np.isfinite(g))
+
+
 def test_half_precision_goes_to_the_twins():
     """In float16 a kernel's sums would overflow where the twin's do not."""
     x = (np.arange(1000) % 7 * 20).astype(np.float16)
