@@ -19,7 +19,18 @@ def run(monkeypatch, *arguments):
 def test_quick(monkeypatch, capsys, tmp_path):
     run(monkeypatch, "--quick", "--out", tmp_path)
     printed = capsys.readouterr().out
-    for words in ("alpha_bar half way", "with z 0.", "modes found", "no noise z", "Frechet distance", "variety within a class"):
+    for words in (
+        "alpha_bar half way",
+        "with z 0.",
+        "modes found",
+        "no noise z",
+        "other means, 0.",
+        "the bound's weights",
+        "to the bit",
+        "mixed up",
+        "Frechet distance",
+        "variety within a class",
+    ):
         assert words in printed
     assert {p.name for p in tmp_path.iterdir()} == {
         "process.png",

@@ -15,6 +15,13 @@ def test_it_runs_and_draws(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["vit", "--quick", "--out", str(tmp_path)])
     runpy.run_path(str(SCRIPT), run_name="__main__")
     printed = capsys.readouterr().out
-    for word in ("197 tokens of 768", "nearest neighbour 95.8 %", "the CNN's lead", "without positions"):
+    for word in (
+        "197 tokens of 768",
+        "50,176 pixels",
+        "ViT True, BERT False",
+        "nearest neighbour 95.8 %",
+        "the CNN's lead",
+        "without positions",
+    ):
         assert word in printed
     assert {p.name for p in tmp_path.iterdir()} == {"attention.png", "positions.png", "few-and-many.png"}

@@ -34,6 +34,13 @@ def covered(x, centres, reach):
     return int(np.sum(shares > 1 / (20 * len(centres)))), float(shares.sum())
 
 
+def mode_spread(x, centres):
+    """The standard deviation of points (in each direction) within modes, each around its own mean; a point is its nearest centre's."""
+    mode = np.linalg.norm(x[:, None] - centres, axis=-1).argmin(axis=1)
+    means = np.stack([x[mode == k].mean(axis=0) if np.any(mode == k) else centre for k, centre in enumerate(centres)])
+    return float(np.sqrt(np.mean((x - means[mode]) ** 2)))
+
+
 def frechet(a, b):
     """The Frechet distance between Gaussians with the means and covariances of features a (n, D) and b (m, D) (Heusel et al., 2017).
 

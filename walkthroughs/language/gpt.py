@@ -23,6 +23,7 @@ from pathlib import Path
 
 import tinygrad_notes as tn
 from models.language import gpt
+from models.language.search import beam_search
 from tinygrad_notes import check, data, optim, saving
 from tinygrad_notes import functional as F
 from tinygrad_notes.text import CharTokenizer, bits_per_character
@@ -81,10 +82,12 @@ print(f"scores\n{scores.round(2)}\ncausal softmax\n{weights}\n")
 assert np.allclose(weights, [[1, 0, 0], [1 / 2, 1 / 2, 0], [1 / 8, 2 / 8, 5 / 8]])
 
 # %% The model beside its equations
-# models/language/gpt.py has one class for each equation, bottom up; this is the time to read it.
+# models/language/gpt.py has one class for each equation, bottom up; this is the time to read it. GPT-3 is this model, larger:
+# pre-norm, like GPT-2, and not post-norm like GPT-1 and BERT, as is sometimes written. `ln_f`, the norm at the end, is the sign of it.
 rng = np.random.default_rng(options.seed)
 model = gpt.GPT(gpt.Config.nanogpt_cpu(tokenizer.vocabulary_size), rng)
 print(f"GPT with {tn.count(model):,} parameters: {model.config}\n")
+assert "ln_f.weight" in tn.parameters(model)
 
 # %% Check it
 # A gradient that is wrong by one term still trains, only worse. So, for a tiny GPT in float64: the loss
@@ -184,6 +187,49 @@ elif as_published:
 prompt = test_text[: test_text.find(" ", 4) + 1] or test_text[:1]  # the first words of what it has never seen
 sample = gpt.generate(model, tokenizer.encode(prompt)[None], 400, rng=np.random.default_rng(options.seed), temperature=0.8, top_p=0.95)
 print("\n".join("    " + line for line in tokenizer.decode(sample[0]).splitlines()), "\n")
+
+
+# %% Search is no author
+# Beam search finds a likelier text than drawing does. For a translation that is a gain; a story must surprise, and the likeliest text
+# says the same thing again and again. Distinct-n counts it: different runs of n words by all of them (Li et al. 2016).
+def written(starts, length, beams):
+    """The likeliest continuation of each row of starts (B, S) that so many beams find: ids (B, length)."""
+    still, cache = tn.frozen(model), model.empty_cache(len(starts) * beams)
+    still(np.repeat(starts[:, :-1], beams, axis=0), cache)
+
+    def advance(rows, tokens):
+        for layer in cache:
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+        return F.log_softmax(still(tokens[:, None], cache)[0][:, -1])
+
+    # The search appends `bos` first: here the last character of the starts, which is the same for all. No text ends before its length.
+    return beam_search(advance, len(starts), bos=starts[0, -1], eos=-1, pad=-1, longest=length, beams=beams)[0]
+
+
+def distinct(ids, n):
+    """The share of runs of n words that differ among all of them."""
+    lines = [tokenizer.decode(row).split() for row in ids]
+    runs = [run for words in lines for run in zip(*(words[i:] for i in range(n)))]
+    return len(set(runs)) / max(1, len(runs))
+
+
+SEEN, length = 12, CONTEXT - 12
+common = np.bincount(test_ids[SEEN - 1 : -length]).argmax()  # in English the space
+ends = SEEN + np.flatnonzero(test_ids[SEEN - 1 : -length] == common)
+ends = ends[:: max(1, len(ends) // 16)][:16]
+starts, read_on = (np.stack([test_ids[end + a : end + b] for end in ends]) for a, b in ((-SEEN, 0), (0, length)))
+texts = {
+    "the manual": read_on,
+    "drawn": gpt.generate(model, starts, length, rng=np.random.default_rng(options.seed))[:, SEEN:],
+    "greedy": written(starts, length, 1),
+    "4 beams": written(starts, length, 4),
+}
+print("distinct n-grams of words     n = 1     n = 2     for example")
+for name, ids in texts.items():
+    print(f"    {name:20} {distinct(ids, 1):10.0%}{distinct(ids, 2):10.0%}     {tokenizer.decode(ids[0])!r}")
+print()
+if as_published and not options.quick:
+    assert distinct(texts["4 beams"], 2) < 0.8 * distinct(texts["drawn"], 2), "beams should repeat themselves"
 
 # %% Look into its heads
 # Each picture is one head: row t shows where position t looks. Some heads read the character before,

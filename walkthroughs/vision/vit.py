@@ -17,6 +17,7 @@ import time
 from functools import partial
 
 import tinygrad_notes as tn
+from models.language import bert
 from models.vision import vit
 from tinygrad_notes import check, data, optim
 from tinygrad_notes import functional as F
@@ -50,12 +51,13 @@ patches = small.reshape(2, 2, 2, 2).transpose(0, 2, 1, 3).reshape(4, 4)  # (row,
 print(f"{small}\nas patches\n{patches}\n")
 assert patches.tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
 
-# The sizes of the paper, which are often told wrong. 224 x 224 = 50,176 pixels, times 3 colours 150,528 numbers. Patches
-# of 16 x 16 make 196 tokens, 197 with [CLS]; each has 16 x 16 x 3 = 768 numbers, so that nothing is lost: 196 x 768.
+# The sizes of the paper, which are often told wrong ("507,776 pixels", "197 x 168"). 224 x 224 = 50,176 pixels, times 3 colours
+# 150,528 numbers. Patches of 16 x 16 make 196 tokens, 197 with [CLS]; each has 16 x 16 x 3 = 768 numbers, so that nothing is lost.
 base = vit.Config.base_16()
 N, numbers = base.grid[0] * base.grid[1], base.channels * base.patch[0] * base.patch[1]
-print(f"ViT-B/16 reads {1 + N} tokens of {base.width}; {N} patches x {numbers} numbers = {N * numbers:,} = 224 x 224 x 3\n")
-assert (1 + N, numbers, N * numbers) == (197, base.width, 224 * 224 * 3)
+pixels = base.image[0] * base.image[1]
+print(f"ViT-B/16 reads {1 + N} tokens of {base.width}; {N} patches x {numbers} numbers = {N * numbers:,} = {pixels:,} pixels x 3\n")
+assert (1 + N, numbers, pixels, N * numbers) == (197, base.width, 50_176, 3 * pixels)
 
 # %% The model beside its equations
 # models/vision/vit.py has one class for each equation; this is the time to read it.
@@ -63,6 +65,23 @@ rng = np.random.default_rng(options.seed)
 config = vit.Config.digits(patch=2)
 model = vit.ViT(config, rng)
 print(f"ViT with {tn.count(model):,} parameters: {config}\n")
+
+# %% Common mistakes
+# "Its positions are sines and cosines, as in the Transformer of 2017." They are a table of random numbers that is trained
+# (section 3.1, "standard learnable 1D position embeddings"): parameters like all others. What they learn is seen below.
+assert "pos" in tn.parameters(model)
+print(f'"the positions are sinusoids": {model.pos.size} of the parameters are positions, {(1 + N) * base.width:,} in ViT-B/16')
+
+# "Otherwise it is BERT." BERT normalises behind each sum, ViT before each layer, and once at the end. The difference can be seen where
+# all that the layers add is zero: then a block of ViT hands its input on as it is, and a layer of BERT normalises it all the same.
+draw = np.random.default_rng(1)
+ours, theirs = vit.Block(vit.Config.tiny(), draw), bert.Layer(bert.Config.tiny(), draw)
+for last in (ours.attn.out_proj, ours.mlp.fc2, theirs.attention.out_proj, theirs.outer):
+    last.weight, last.bias = np.zeros_like(last.weight.value), np.zeros_like(last.bias.value)
+z = draw.normal(size=(1, 5, 12)).astype(np.float32)
+same = [bool(np.array_equal(tn.frozen(block)(z), z)) for block in (ours, theirs)]
+print(f'"otherwise it is BERT": with layers that add nothing, is the answer the input? ViT {same[0]}, BERT {same[1]}\n')
+assert same == [True, False]
 
 
 # %% Check it
