@@ -140,6 +140,13 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("correlate", "one branch always", r"-> if False: rows", ROUNDING, "the general way gives the same sums"),
     ("backward", "one branch always", r"dx\[np\.isneginf.* -> if True", SAME, "e^-inf = 0, and no target's term is taken there"),
     ("backward", "drop out=", r"^np\.multiply\(rows, along_z, out=rows\)", SAME, "the product is subtracted where it stands"),
+    ("forward", "one branch always", r"if mask\.hides.* -> if True", SAME, "finite numbers stay as they are; others make NaN either way"),
+    ("forward", "one branch always", r"-> bad_rows\(k, v\)$", SAME, "where it is calm every key is finite"),
+    ("transposed_backward", "another number", r"-> np\.pad\(x, \(\(0, 1\), ", SAME, "nobody reads the example that is added"),
+    ("backward", "one branch always", r"-> if True: dx\[silent\]", SAME, "nothing is written where nothing is silent"),
+    ("*", "another number", r"^in_chunks(_of_rows)?\(fill, .* -> in_chunks", ROUNDING, "whether on two threads"),
+    ("*", "drop a factor", r"^share\(n, CHUNK.* -> share", ROUNDING, "whether on two threads"),
+    ("*", "drop out=", r"^np\.multiply\(flat\[c\], flat\[c\], out=\w+\[c\]\)", SAME, "the square has a name: in a new array"),
     (
         "bad_rows",
         "one branch always",
