@@ -579,11 +579,22 @@ def kernels_with(function: Callable) -> list[Fused]:
     return [item for item in kernels if takes(item)] or kernels
 
 
+def ops_with(function: Callable) -> list[Op]:
+    """The ops of tinygrad_notes.functional that take something from the file that a function stands in."""
+    file, found = function.__module__, []
+    for item in registry_module.registry:
+        if isinstance(item, Op) and item.function.__module__.startswith("tinygrad_notes"):
+            named = next(filter(None, item.rules)).__globals__.values()
+            if any(getattr(x, "__module__", None) == file or getattr(x, "__name__", None) == file for x in named):
+                found.append(item)
+    return found
+
+
 def first_killers(mutant: Mutant) -> list[Callable[[], None]]:
-    """The checks of the registry for the kernels that a mutant can change: they kill most, and at once."""
+    """The checks of the registry for the kernels and ops that a mutant can change: they kill most, and at once."""
     if not mutant.family.startswith("kernel"):
         return []
-    return [partial(check_op, item) for item in kernels_with(mutant.item)]
+    return [partial(check_op, item) for item in [*kernels_with(mutant.item), *ops_with(mutant.item)]]
 
 
 def kernel_killers(mutant: Mutant) -> list[Callable[[], None]]:

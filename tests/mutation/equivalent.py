@@ -139,7 +139,7 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("convolve", "one branch always", r"-> if False: def fill", ROUNDING, "the general way gives the same sums"),
     ("correlate", "one branch always", r"-> if False: rows", ROUNDING, "the general way gives the same sums"),
     ("backward", "one branch always", r"dx\[np\.isneginf.* -> if True", SAME, "e^-inf = 0, and no target's term is taken there"),
-    ("backward", "drop out=", r"^np\.multiply\(rows, along_z, out=rows\)", SAME, "the product is subtracted where it stands"),
+    ("backward", "drop out=", r"^np\.multiply\((rows|z), along_[xz], out=\w+\)", SAME, "the product is subtracted where it stands"),
     ("forward", "one branch always", r"if mask\.hides.* -> if True", SAME, "finite numbers stay as they are; others make NaN either way"),
     ("forward", "one branch always", r"-> bad_rows\(k, v\)$", SAME, "where it is calm every key is finite"),
     ("transposed_backward", "another number", r"-> np\.pad\(x, \(\(0, 1\), ", SAME, "nobody reads the example that is added"),
@@ -173,6 +173,7 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     # The same axis, the same number.
     ("sum_or_one", "another number", r"total == 0, 2, total", SAME, "0 / 2 = 0 / 1"),
     ("*", "drop a sign or a not", r"swapaxes\(.*-1, 2\)", SAME, "axis 2 of four is axis -2"),
+    ("backward", "drop a sign or a not", r"-1\)\.sum\(axis=1, keepdims=True\) / M", SAME, "axis 1 of two is axis -1"),
     ("max_of_rows", "drop a sign or a not", r"argmax\(axis=1\)", SAME, "axis 1 of two is axis -1"),
     ("cumulative_into", "another comparison", r"x >= 0", ROUNDING, "x = 0: |1 - 1/2| = |0 - 1/2|"),
     ("cumulative_into", "one branch always", r"if True: from scipy", ROUNDING, "erfc is Phi for any width; the polynomial only is quicker"),
