@@ -583,7 +583,7 @@ def ops_with(function: Callable) -> list[Op]:
     """The ops of tinygrad_notes.functional that take something from the file that a function stands in."""
     file, found = function.__module__, []
     for item in registry_module.registry:
-        if isinstance(item, Op) and item.function.__module__.startswith("tinygrad_notes"):
+        if isinstance(item, Op) and str(getattr(item.function, "__module__", "")).startswith("tinygrad_notes"):
             named = next(filter(None, item.rules)).__globals__.values()
             if any(getattr(x, "__module__", None) == file or getattr(x, "__name__", None) == file for x in named):
                 found.append(item)
