@@ -9,7 +9,7 @@ WORKERS ?= 2
 QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke nightly mutants parity bench tables figures lint format clean
+.PHONY: help demo test smoke nightly mutants parity bench tables figures book lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ tables: $(VENV)/installed-test ## write docs/ops.md and docs/limits.md anew
 figures: $(VENV)/installed-test ## measure the numbers of docs/verification.md (some minutes)
 	$(RUN) -m tests.figures
 
+book: $(VENV)/installed-docs ## build the site in site/: every walkthrough in full, once, then its pages (20 minutes; QUICK=1: a few steps of each)
+	$(RUN) -m book $(if $(QUICK),--quick)
+
 lint: $(VENV)/installed-dev ## style, formatting, types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -51,7 +54,7 @@ format: $(VENV)/installed-dev ## sort the imports and format the code
 	$(RUN) -m ruff format .
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp says that its extras are installed; a change of pyproject.toml installs them again.
@@ -65,6 +68,7 @@ $(VENV)/created:
 $(VENV)/installed-test: EXTRAS := test,walkthroughs,fast
 $(VENV)/installed-parity: EXTRAS := test,walkthroughs,fast,parity
 $(VENV)/installed-bench: EXTRAS := bench
+$(VENV)/installed-docs: EXTRAS := docs
 $(VENV)/installed-dev: EXTRAS := dev
 $(VENV)/installed-%: $(VENV)/created pyproject.toml
 	@echo "installing tinygrad_notes[$(EXTRAS)] into $(VENV)"

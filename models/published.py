@@ -37,18 +37,52 @@ def number(key, value, least, most, *, whole=True):
 
 
 def classes(config, default):
-    """The number of classes, which stands under num_labels, or is that of the names in id2label."""
-    labels = config.get("id2label")
-    if labels is not None and not isinstance(labels, dict):
-        raise ValueError(f"Config.from_published: id2label is {labels!r}, expected an object; use the file as published")
-    return number("num_labels", config.get("num_labels", len(labels) if labels else default), 1, LARGEST)
+    """{"classes": how many, "labels": their names}, which stand under id2label; there may be num_labels alone, and no names."""
+    names = config.get("id2label")
+    if names is not None and not isinstance(names, dict):
+        raise ValueError(f"Config.from_published: id2label is {names!r}, expected an object; use the file as published")
+    n = number("num_labels", config.get("num_labels", len(names) if names else default), 1, LARGEST)
+    by_number = {str(i): label for i, label in (names or {}).items()}  # numbers are strings in a file
+    labels = tuple(by_number.get(str(i)) for i in range(n)) if len(by_number) == n else ()
+    if names and not (labels and all(isinstance(label, str) for label in labels)):
+        raise ValueError(
+            f"Config.from_published: id2label is {str(names)[:80]}, expected a name for each number from 0 to {n - 1}, num_labels - 1"
+        )
+    return {"classes": n, "labels": () if labels == unnamed(n) else labels}
 
 
-def equal_dropout(config, default, *keys):
-    """ValueError unless the probabilities of dropout under these keys are one, which the model has for all."""
-    values = [config.get(key, default) for key in keys]
-    if any(value != values[0] for value in values):
-        raise ValueError(f"Config.from_published: {' and '.join(keys)} are {values}, expected one for both: the model has one dropout")
+def unnamed(n):
+    """What published files call classes that have no names."""
+    return tuple(f"LABEL_{i}" for i in range(n))
+
+
+def labelled(config):
+    """The inverse of `classes`: what config.json says of the classes of our configuration."""
+    labels = config.labels or unnamed(config.classes)
+    return {"id2label": {str(i): label for i, label in enumerate(labels)}, "label2id": {label: i for i, label in enumerate(labels)}}
+
+
+def check_labels(config):
+    """ValueError unless each class of our configuration has a name, or none has."""
+    if config.labels and len(config.labels) != config.classes:
+        raise ValueError(f"Config: {len(config.labels)} labels for {config.classes} classes; name each class, or none: labels=()")
+
+
+def dropouts(config):
+    """GPT's dropout of branches, and that of embeddings where it is another: {"dropout": ..., "embedding_dropout": ...}."""
+    branches, embeddings = (number(key, config.get(key, 0.1), 0, 1, whole=False) for key in ("resid_pdrop", "embd_pdrop"))
+    return {"dropout": branches, "embedding_dropout": None if embeddings == branches else embeddings}
+
+
+def unaliased(config):
+    """GPT's config.json, in which some sizes may stand under the names that other models have for them."""
+    names = {
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+    }
+    return {names.get(key, key): value for key, value in config.items()}
 
 
 def renamed(state, rename):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import tinygrad_notes as tn
 from models.adaptation import lora
-from models.language import gpt
+from models.language import bert, gpt, gpt1
+from models.multimodal import clip
+from models.vision import vit
 from tests.golden.pretrained_settings import FOLDERS, IDS, TEXTS, folder_of, weights_of
 from tinygrad_notes import nn, saving
 from tinygrad_notes.saving import CheckpointError
@@ -120,7 +122,7 @@ def test_one_array_in_float64_makes_the_model_float64(folder):
 
 
 def test_a_saved_folder_loads_again_bit_for_bit(tmp_path):
-    model = tiny(hidden=20, eps=1e-3, dropout=0.2)
+    model = tiny(hidden=20, eps=1e-3, dropout=0.2, embedding_dropout=0.3)
     tn.freeze(model, "h.0.*")  # constants are saved as parameters are
     saving.save_pretrained(model, tmp_path / "new" / "folder")
     again = saving.from_pretrained(tmp_path / "new" / "folder", gpt.GPT)
@@ -195,6 +197,139 @@ def test_loading_takes_little_more_memory_than_the_model(tmp_path):
     assert peak < 2.5 * size  # the model as it is made, the buffer into which its leaves move, and what is passing
 
 
+# --- folders of another class ------------------------------------------------------------------------
+
+LABELS = ("calm", "glad", "sad")
+ALL_OF_BERT = (bert.BERT, bert.PreTraining, bert.Classifier)
+
+
+def berts(kind, seed=0, **changes):
+    return kind(bert.Config.tiny(**changes), np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize(
+    ("model", "architecture"),
+    [
+        (tiny(), "GPT2LMHeadModel"),
+        (gpt1.GPT(gpt1.Config.tiny(classes=3, labels=LABELS), np.random.default_rng(0)), "OpenAIGPTLMHeadModel"),
+        (gpt1.Classifier(gpt1.Config.tiny(classes=3, labels=LABELS), np.random.default_rng(0)), "OpenAIGPTForSequenceClassification"),
+        (berts(bert.BERT, labels=LABELS), "BertModel"),
+        (berts(bert.PreTraining, labels=LABELS), "BertForPreTraining"),
+        (berts(bert.Classifier, labels=LABELS), "BertForSequenceClassification"),
+        (berts(bert.Classifier), "BertForSequenceClassification"),
+        (vit.ViT(vit.Config.tiny(classes=3, labels=LABELS), np.random.default_rng(0)), "ViTForImageClassification"),
+        (vit.ViT(vit.Config.tiny(classes=0, pooler=12), np.random.default_rng(0)), "ViTModel"),
+        (vit.ViT(vit.Config.tiny(classes=0), np.random.default_rng(0)), "ViTModel"),
+        (clip.CLIP(clip.Config.tiny(), np.random.default_rng(0)), "CLIPModel"),
+    ],
+)
+def test_the_class_and_the_labels_are_written_and_read(tmp_path, model, architecture):
+    saving.save_pretrained(model, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["architectures"] == [architecture]
+    if getattr(model.config, "labels", ()):
+        assert written["id2label"] == {"0": "calm", "1": "glad", "2": "sad"}
+        assert written["label2id"] == {"calm": 0, "glad": 1, "sad": 2}
+    again = saving.from_pretrained(tmp_path, type(model))
+    assert again.config == model.config
+    for name, array in tn.state_dict(model).items():
+        assert np.array_equal(tn.state_dict(again)[name], array)
+
+
+@pytest.mark.parametrize("kind", ALL_OF_BERT)
+def test_the_encoder_loads_from_each_kind_of_folder(tmp_path, kind):
+    model = berts(kind)
+    saving.save_pretrained(model, tmp_path)
+    encoder = tn.state_dict(model if kind is bert.BERT else model.bert)
+    found = tn.state_dict(saving.from_pretrained(tmp_path, bert.BERT))
+    assert found.keys() == encoder.keys()
+    assert all(np.array_equal(found[name], encoder[name]) for name in found)
+    change_arrays(tmp_path, lambda arrays: arrays.update({f"{'bert.' if kind is not bert.BERT else ''}more": np.zeros(2, np.float32)}))
+    refused(tmp_path, "unexpected: more", architecture=bert.BERT)  # beside the encoder there may be heads, within it nothing else
+
+
+def test_a_new_head_needs_an_explicit_word(tmp_path):
+    old = berts(bert.PreTraining)
+    saving.save_pretrained(old, tmp_path)
+    refused(
+        tmp_path,
+        r"do not fit Classifier: missing: classifier\.weight, classifier\.bias; unexpected: mlm\..*next\.bias",
+        architecture=bert.Classifier,
+    )
+    rng = np.random.default_rng(3)
+    with pytest.raises(CheckpointError, match=r"fit Classifier: unexpected: mlm\."):
+        saving.from_pretrained(tmp_path, bert.Classifier, new=("classifier.*",), rng=rng)
+    with pytest.raises(CheckpointError, match=r"fit Classifier: missing: classifier\.weight, classifier\.bias$"):
+        saving.from_pretrained(tmp_path, bert.Classifier, unused=("mlm.*", "next.*"))
+    words = {"new": ("classifier.*",), "unused": ("mlm.*", "next.*"), "classes": 4, "labels": ("a", "b", "c", "d"), "dropout": 0.1}
+    model = saving.from_pretrained(tmp_path, bert.Classifier, rng=np.random.default_rng(3), **words)
+    assert model.config == bert.Config.tiny(classes=4, labels=("a", "b", "c", "d"), dropout=0.1)
+    for name, array in tn.state_dict(model.bert).items():
+        assert np.array_equal(array, tn.state_dict(old.bert)[name]), name
+    assert (
+        model.classifier.weight.shape == (4, 12) and np.all(model.classifier.weight.value != 0) and not np.any(model.classifier.bias.value)
+    )
+    again = saving.from_pretrained(tmp_path, bert.Classifier, rng=np.random.default_rng(3), **words)
+    assert np.array_equal(again.classifier.weight.value, model.classifier.weight.value)
+    other = saving.from_pretrained(tmp_path, bert.Classifier, rng=np.random.default_rng(4), **words)
+    assert not np.any(other.classifier.weight.value == model.classifier.weight.value)
+    saving.save_pretrained(berts(bert.BERT), tmp_path / "plain")
+    from_plain = saving.from_pretrained(tmp_path / "plain", bert.PreTraining, new=("mlm.*", "next.*"), rng=rng)
+    assert np.array_equal(from_plain.bert.word.weight.value, berts(bert.BERT).word.weight.value)
+
+
+def test_another_number_of_classes(tmp_path):
+    model = vit.ViT(vit.Config.tiny(classes=3, labels=LABELS), np.random.default_rng(0))
+    model.head.weight = tn.Tensor(np.ones((3, 12), np.float32))
+    saving.save_pretrained(model, tmp_path)
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"3 labels for 7 classes; name each class, or none: labels=\(\)"):
+        saving.from_pretrained(tmp_path, vit.ViT, classes=7)
+    with pytest.raises(CheckpointError, match=r"head\.weight has shape \(3, 12\), expected \(7, 12\)"):
+        saving.from_pretrained(tmp_path, vit.ViT, classes=7, labels=())
+    found = saving.from_pretrained(tmp_path, vit.ViT, new=("head.*",), rng=rng, classes=7, labels=())
+    assert found.head.weight.shape == (7, 12) and not np.any(found.head.weight.value)
+    without = saving.from_pretrained(tmp_path, vit.ViT, unused=("head.*",), classes=0, labels=())
+    images = np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)
+    assert np.array_equal(without(images).value, model.features(images).value[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        ({"new": ("wpe.*",)}, ValueError, r"new is \('wpe\.\*',\), but there is no rng; name parameters"),
+        ({"new": ("head.*",), "rng": np.random.default_rng(0)}, ValueError, r"new has 'head\.\*', which matches none of "),
+        ({"classes": 3}, TypeError, r"models\.language\.gpt\.Config has no classes"),
+        ({"width": 13}, ValueError, "width 13 is not a multiple of heads 3"),
+    ],
+)
+def test_words_that_cannot_be(words, kind, message):
+    with pytest.raises(kind, match=message) as caught:
+        saving.from_pretrained(folder_of("gpt2"), gpt.GPT, **words)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_labels": 4}, r"id2label is \{'0': 'calm'.*, expected a name for each number from 0 to 3, num_labels - 1"),
+        ({"id2label": {"1": "a", "2": "b"}}, r"id2label is \{'1': 'a', '2': 'b'\}, expected a name for each number from 0 to 1"),
+        ({"id2label": {"0": 3}}, "id2label is .*, expected a name"),
+        ({"id2label": ["a"]}, "id2label is .*, expected an object"),
+    ],
+)
+def test_labels_that_cannot_be(tmp_path, changes, message):
+    saving.save_pretrained(berts(bert.Classifier, labels=LABELS), tmp_path)
+    change_json(tmp_path / "config.json", **changes)
+    refused(tmp_path, message, architecture=bert.Classifier)
+
+
+def test_a_number_of_classes_without_names(tmp_path):
+    saving.save_pretrained(berts(bert.Classifier, labels=LABELS), tmp_path)
+    change_json(tmp_path / "config.json", num_labels=3, id2label=..., label2id=...)
+    assert saving.from_pretrained(tmp_path, bert.Classifier).config == bert.Config.tiny()
+
+
 # --- refused -------------------------------------------------------------------------------------
 
 
@@ -229,7 +364,8 @@ def test_what_is_not_there(tmp_path, folder, sharded):
         ({"add_cross_attention": True}, "add_cross_attention is True"),
         ({"n_embd": "12"}, "n_embd is '12', expected a whole number from 1"),
         ({"n_layer": 0}, "n_layer is 0, expected a whole number from 1"),
-        ({"embd_pdrop": 0.3}, r"embd_pdrop and resid_pdrop are \[0.3, 0.1\], expected one for both"),
+        ({"embd_pdrop": 3}, "embd_pdrop is 3, expected a number from 0 to 1"),
+        ({"num_attention_heads": 5, "n_head": ...}, "width 12 is not a multiple of heads 5"),  # n_head by its other name
         ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan, expected a number from 0 to 1"),
         ({"n_embd": 13}, "width 13 is not a multiple of heads 3"),
         ({"layer_norm_epsilon": "small"}, "layer_norm_epsilon is 'small'"),
@@ -273,10 +409,16 @@ def test_a_configuration_that_is_none(folder, text, message):
     refused(folder, r"config.json: .*" + message)
 
 
+def test_weights_that_are_no_plain_numbers(folder):
+    change_json(folder / "config.json", quantization_config={"load_in_8bit": True})
+    refused(folder, "config.json: has a quantization_config, expected weights that are plain numbers")
+
+
 def test_what_lacks_in_the_configuration_is_gpt2s_own(folder):
     (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     config = gpt.Config.from_published({"model_type": "gpt2"})
     assert config == gpt.Config(dropout=0.1)
+    assert gpt.Config.from_published({"model_type": "gpt2", "embd_pdrop": 0.3}) == gpt.Config(dropout=0.1, embedding_dropout=0.3)
     change_json(folder / "config.json", n_embd=12, n_layer=2, n_head=3, n_positions=9)
     refused(folder, r"wte.weight has shape \(17, 12\), expected \(50257, 12\)")
 

@@ -1,4 +1,4 @@
-"""`python -m walkthroughs` lists the scripts; `python -m walkthroughs language/gpt [--quick]` runs one.
+"""`python -m walkthroughs` lists the course; `python -m walkthroughs language/gpt [--quick]` runs one of its scripts.
 
 Arguments after the name are the script's own. A script's docstring begins with its title and may
 have a line `RUNNING TIME: ...`, which the list shows.
@@ -12,11 +12,21 @@ from pathlib import Path
 import tinygrad_notes  # noqa: F401  (before a script imports NumPy)
 
 HERE = Path(__file__).parent
+FAMILIES = "engine attention language vision multimodal adaptation diffusion".split()
+WITHIN = "autograd gradcheck optimizers depth attention flash transformer gpt1 bert gpt vit clip lora ddpm ddim".split()
+
+
+def in_course(name: str) -> tuple:
+    """Sorts names like language/gpt in the order of the course; whatever is not in the lists above comes last in its family, or last of all."""
+    family, _, script = name.partition("/")
+    places = [words.index(word) if word in words else len(words) for words, word in ((FAMILIES, family), (WITHIN, script))]
+    return places[0], family, places[1], script
 
 
 def scripts() -> dict[str, Path]:
-    """language/gpt -> its file; files that begin with _ are not walkthroughs."""
-    return {path.relative_to(HERE).with_suffix("").as_posix(): path for path in sorted(HERE.glob("*/[a-z]*.py"))}
+    """language/gpt -> its file, in the order of the course; files that begin with _ are not walkthroughs."""
+    found = {path.relative_to(HERE).with_suffix("").as_posix(): path for path in HERE.glob("*/[a-z]*.py")}
+    return {name: found[name] for name in sorted(found, key=in_course)}
 
 
 def describe(path: Path) -> str:

@@ -24,7 +24,7 @@ rounded. A and B share the length evenly, where the authors draw where A ends an
 
 from dataclasses import dataclass
 
-from models.published import check_supported, classes, numbers, renamed, without_copies
+from models.published import check_labels, check_supported, classes, labelled, numbers, renamed, without_copies
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -44,12 +44,14 @@ class Config:
     width: int = 768
     hidden: int = 3072
     classes: int = 2  # of the head for classification
+    labels: tuple[str, ...] = ()  # the names of the classes; (): none
     dropout: float = 0.0  # on embeddings, attention and MLP outputs, pooled; off where no rng is passed
     eps: float = 1e-12  # of the layer norms
     std: float = 0.02  # of the initial weights; small models learn faster from 1 / sqrt(width)
     dtype: type = np.float32
 
     def __post_init__(self):
+        check_labels(self)
         if self.width % self.heads:
             raise ValueError(f"Config: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
 
@@ -74,12 +76,12 @@ class Config:
     def from_published(published: dict) -> "Config":
         """From the content of a config.json by Hugging Face. ValueError where it says something that this model does not do."""
         check_supported(published, SUPPORTED, "BERT")
-        return Config(**numbers(published, SIZES), classes=classes(published, Config.classes))
+        return Config(**{"dropout": 0.1} | numbers(published, SIZES) | classes(published, Config.classes))
 
     def to_published(self) -> dict:
         """The inverse: the content of config.json."""
         known = {key: values[0] for key, values in SUPPORTED.items()} | {key: getattr(self, ours) for key, ours in SIZES.items()}
-        return known | {"attention_probs_dropout_prob": 0.0, "id2label": {str(i): f"LABEL_{i}" for i in range(self.classes)}}
+        return known | {"attention_probs_dropout_prob": 0.0, **labelled(self)}
 
 
 SIZES = {"vocab_size": "vocabulary", "max_position_embeddings": "context", "type_vocab_size": "segments", "hidden_size": "width"}
@@ -146,6 +148,8 @@ class Layer(Module):
 class BERT(Module):
     """ids (B, T) int -> x (B, T, C), one vector for each token, and pooled (B, C), one for the whole."""
 
+    published_as = "BertModel"
+
     def __init__(self, config, rng):
         self.config = config
         self.word = embedding(config.vocabulary, config, rng)
@@ -196,6 +200,8 @@ class MaskedLM(Module):
 class PreTraining(Module):
     """ids (B, T) int -> mlm (B, T, V), nsp (B, 2)."""
 
+    published_as = "BertForPreTraining"
+
     def __init__(self, config, rng):
         self.config = config
         self.bert = BERT(config, rng)
@@ -209,6 +215,8 @@ class PreTraining(Module):
 
 class Classifier(Module):
     """ids (B, T) int -> logits (B, K): one new layer on the pooled vector. Start from `classifier.bert = pretrained.bert`."""
+
+    published_as = "BertForSequenceClassification"
 
     def __init__(self, config, rng):
         self.config = config
@@ -303,32 +311,22 @@ def attention_maps(bert, ids, segments=None):
     return np.stack(maps)
 
 
-NAMES = {  # this model's, and the published ones
-    "word": "embeddings.word_embeddings",
-    "position": "embeddings.position_embeddings",
-    "segment": "embeddings.token_type_embeddings",
-    "norm": "embeddings.LayerNorm",
-    "attention.q_proj": "attention.self.query",
-    "attention.k_proj": "attention.self.key",
-    "attention.v_proj": "attention.self.value",
-    "attention.out_proj": "attention.output.dense",
-    "norm_1": "attention.output.LayerNorm",
-    "inner": "intermediate.dense",
-    "outer": "output.dense",
-    "norm_2": "output.LayerNorm",
-    "pooler": "pooler.dense",
-    "mlm.transform": "cls.predictions.transform.dense",
-    "mlm.norm": "cls.predictions.transform.LayerNorm",
-    "mlm": "cls.predictions",
-    "next": "cls.seq_relationship",
-}
+# This model's names, and the published ones.
+NAMES = {"word": "embeddings.word_embeddings", "position": "embeddings.position_embeddings"}
+NAMES |= {"segment": "embeddings.token_type_embeddings", "norm": "embeddings.LayerNorm"}
+NAMES |= {f"attention.{ours}_proj": f"attention.self.{theirs}" for ours, theirs in (("q", "query"), ("k", "key"), ("v", "value"))}
+NAMES |= {"attention.out_proj": "attention.output.dense", "norm_1": "attention.output.LayerNorm"}
+NAMES |= {"inner": "intermediate.dense", "outer": "output.dense", "norm_2": "output.LayerNorm", "pooler": "pooler.dense"}
+NAMES |= {"mlm.transform": "cls.predictions.transform.dense", "mlm.norm": "cls.predictions.transform.LayerNorm"}
+NAMES |= {"mlm": "cls.predictions", "next": "cls.seq_relationship"}
+PART = "bert."  # what BERT's names begin with in PreTraining and Classifier, of which it is a part
 
 
 def rename(name, names):
     """The longest module's path that `name` ends with, but for its last part, by another; what stands before it stays."""
     path, _, leaf = name.rpartition(".")
     old = max((key for key in names if f".{path}".endswith(f".{key}")), key=len, default="")
-    return path.removesuffix(old) + names.get(old, "") + f".{leaf}"
+    return f"{path.removesuffix(old)}{names.get(old, '')}.{leaf}".removeprefix(".")
 
 
 def published(state):
@@ -338,7 +336,11 @@ def published(state):
 
     def new(name):
         name = name.replace(".gamma", ".weight").replace(".beta", ".bias").replace("encoder.layer.", "layers.")
-        return None if name.endswith("embeddings.position_ids") else rename(name, {theirs: ours for ours, theirs in NAMES.items()})
+        return (
+            None
+            if name.endswith(("embeddings.position_ids", "embeddings.token_type_ids"))
+            else rename(name, {theirs: ours for ours, theirs in NAMES.items()})
+        )
 
     return renamed(without_copies(state, copies), new)
 

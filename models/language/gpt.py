@@ -23,7 +23,7 @@ weights are stored (out, in), transposed with respect to the published checkpoin
 import math
 from dataclasses import dataclass
 
-from models.published import check_supported, equal_dropout, numbers, renamed, without_copies
+from models.published import check_supported, dropouts, numbers, renamed, unaliased, without_copies
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -41,6 +41,7 @@ class Config:
     width: int = 768
     hidden: int | None = None  # F, of the MLP; None: 4 C
     dropout: float = 0.0  # on embeddings, attention and MLP outputs; off where no rng is passed
+    embedding_dropout: float | None = None  # on embeddings; None: as the others
     eps: float = 1e-5  # of the layer norms
     dtype: type = np.float32
 
@@ -76,14 +77,18 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a published config.json. ValueError where it says something that this model does not do."""
+        published = unaliased(published)
         check_supported(published, SUPPORTED, "GPT-2")
-        equal_dropout(published, 0.1, "embd_pdrop", "resid_pdrop")
-        return Config(**{"dropout": 0.1} | numbers(published, SIZES, optional=("n_inner",)))
+        return Config(**numbers(published, SIZES, optional=("n_inner",)), **dropouts(published))
 
     def to_published(self) -> dict:
         """The inverse: the content of config.json."""
         known = {key: values[0] for key, values in SUPPORTED.items()} | {key: getattr(self, ours) for key, ours in SIZES.items()}
-        return {"architectures": ["GPT2LMHeadModel"], "embd_pdrop": self.dropout, "attn_pdrop": 0.0, **known}
+        return known | {"resid_pdrop": self.dropout, "embd_pdrop": self.dropout_of_embeddings, "attn_pdrop": 0.0}
+
+    @property
+    def dropout_of_embeddings(self) -> float:
+        return self.dropout if self.embedding_dropout is None else self.embedding_dropout
 
 
 SIZES = {  # of config.json, and here
@@ -93,7 +98,6 @@ SIZES = {  # of config.json, and here
     "n_head": "heads",
     "n_embd": "width",
     "n_inner": "hidden",
-    "resid_pdrop": "dropout",
     "layer_norm_epsilon": "eps",
 }
 SUPPORTED = {  # the values that this model can follow; the first is the default
@@ -175,6 +179,8 @@ class Block(Module):
 class GPT(Module):
     """ids (B, T) int -> logits (B, T, V): position t sees ids[:, :t+1] and predicts ids[:, t+1]."""
 
+    published_as = "GPT2LMHeadModel"
+
     def __init__(self, config, rng):
         self.config = config
         self.wte = embedding(config.vocabulary, config, rng)
@@ -196,7 +202,7 @@ class GPT(Module):
 
     def __call__(self, ids, cache=None, rng=None):
         """With a cache (see `empty_cache`), ids continue the sequence that it holds; returns (logits, cache)."""
-        x = F.dropout(self.embed(ids, 0 if cache is None else cache[0].length), self.config.dropout, rng)
+        x = F.dropout(self.embed(ids, 0 if cache is None else cache[0].length), self.config.dropout_of_embeddings, rng)
         for i, block in enumerate(self.h):
             x = block(x, None if cache is None else cache[i], rng)
         logits = F.linear(self.ln_f(x), self.wte.weight)  # (B, T, V)

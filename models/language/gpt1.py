@@ -24,7 +24,7 @@ weights are stored (out, in), transposed with respect to the published checkpoin
 
 from dataclasses import dataclass
 
-from models.published import check_supported, classes, equal_dropout, numbers, renamed, without_copies
+from models.published import check_labels, check_supported, classes, dropouts, labelled, numbers, renamed, unaliased, without_copies
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -41,12 +41,15 @@ class Config:
     heads: int = 12
     width: int = 768
     classes: int = 2  # of the head for classification
+    labels: tuple[str, ...] = ()  # the names of the classes; (): none
     dropout: float = 0.0  # on embeddings, attention and MLP outputs; off where no rng is passed
+    embedding_dropout: float | None = None  # on embeddings; None: as the others
     eps: float = 1e-5  # of the layer norms
     std: float = 0.02  # of the initial weights; small models learn faster from 1 / sqrt(width)
     dtype: type = np.float32
 
     def __post_init__(self):
+        check_labels(self)
         if self.width % self.heads:
             raise ValueError(f"Config: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
 
@@ -66,19 +69,23 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a config.json by Hugging Face. ValueError where it says something that this model does not do."""
+        published = unaliased(published)
         check_supported(published, SUPPORTED, "GPT-1")
-        equal_dropout(published, 0.1, *(key for key in ("embd_pdrop", "resid_pdrop") if key in published))
-        return Config(**numbers(published, SIZES), classes=classes(published, Config.classes))
+        return Config(**numbers(published, SIZES), **dropouts(published), **classes(published, Config.classes))
 
     def to_published(self) -> dict:
         """The inverse: the content of config.json."""
-        labels = {str(i): f"LABEL_{i}" for i in range(self.classes)}
         known = {key: values[0] for key, values in SUPPORTED.items()} | {key: getattr(self, ours) for key, ours in SIZES.items()}
-        return known | {"embd_pdrop": self.dropout, "attn_pdrop": 0.0, "id2label": labels}
+        dropout = {"resid_pdrop": self.dropout, "embd_pdrop": self.dropout_of_embeddings, "attn_pdrop": 0.0}
+        return known | dropout | labelled(self)
+
+    @property
+    def dropout_of_embeddings(self) -> float:
+        return self.dropout if self.embedding_dropout is None else self.embedding_dropout
 
 
 SIZES = {"vocab_size": "vocabulary", "n_positions": "context", "n_layer": "layers", "n_head": "heads", "n_embd": "width"}
-SIZES |= {"resid_pdrop": "dropout", "layer_norm_epsilon": "eps", "initializer_range": "std"}
+SIZES |= {"layer_norm_epsilon": "eps", "initializer_range": "std"}
 SUPPORTED = {"model_type": ("openai-gpt",), "afn": ("gelu",), "tie_word_embeddings": (True,)}
 
 
@@ -151,6 +158,8 @@ class Block(Module):
 class GPT(Module):
     """ids (B, T) int -> logits (B, T, V): position t sees ids[:, :t+1] and predicts ids[:, t+1]."""
 
+    published_as = "OpenAIGPTLMHeadModel"
+
     def __init__(self, config, rng):
         self.config = config
         self.wte = embedding(config.vocabulary, config, rng)
@@ -171,7 +180,7 @@ class GPT(Module):
 
     def hidden(self, ids, cache=None, rng=None):
         """ids (B, T) -> x (B, T, C), what the last block says of each position."""
-        x = F.dropout(self.embed(ids, 0 if cache is None else cache[0].length), self.config.dropout, rng)
+        x = F.dropout(self.embed(ids, 0 if cache is None else cache[0].length), self.config.dropout_of_embeddings, rng)
         for i, block in enumerate(self.h):
             x = block(x, None if cache is None else cache[i], rng)
         return x
@@ -189,6 +198,8 @@ class GPT(Module):
 
 class Classifier(GPT):
     """A GPT with the one new layer of equation 7, without a bias. Start it from a trained one with `tn.load`."""
+
+    published_as = "OpenAIGPTForSequenceClassification"
 
     def __init__(self, config, rng):
         super().__init__(config, rng)

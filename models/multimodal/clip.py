@@ -57,7 +57,7 @@ class Encoder:
                 f"Encoder: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share"
             )
         if self.activation not in list(ACTIVATIONS):  # a list, since a file may say anything
-            raise ValueError(f"Encoder: activation is {self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+            raise ValueError(f"Encoder: activation, hidden_act in files, is {self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ none on the attention weights; q, k, v, out start as nn.MultiHeadAttention has t
 (at width 768, std 0.026 for q, k, v and 0.021 for out, against Xavier's 0.036).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from models.published import LARGEST, classes, number, numbers, renamed
+from models.published import LARGEST, check_labels, classes, labelled, number, numbers, renamed
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Conv2d, LayerNorm, Linear, Module, MultiHeadAttention, init
@@ -46,6 +46,7 @@ class Config:
     width: int = 768
     hidden: int = 3072
     classes: int = 1000  # 0: no head, the model returns what represents the image
+    labels: tuple[str, ...] = ()  # the names of the classes; (): none
     pooler: int = 0  # the width of the tanh layer before the head, which pre-training has; 0: none
     qkv_bias: bool = True
     position_std: float = 0.02  # of the positions at the start
@@ -56,6 +57,7 @@ class Config:
     def __post_init__(self):
         object.__setattr__(self, "image", pair(self.image))
         object.__setattr__(self, "patch", pair(self.patch))
+        check_labels(self)
         if self.width % self.heads:
             raise ValueError(f"Config: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
         if any(n % p for n, p in zip(self.image, self.patch)):
@@ -111,7 +113,7 @@ class Config:
             sides = given if isinstance(given, list) and len(given) == 2 else [given, given]
             found[ours] = tuple(number(key, side, 1, LARGEST) for side in sides)
         if kind == "ViTForImageClassification":
-            return Config(**found, classes=classes(config, 2))
+            return Config(**found, **classes(config, 2))
         pooler = numbers(config, {"pooler_output_size": "pooler"}, optional=("pooler_output_size",))
         return Config(**{"classes": 0, "pooler": found.get("width", Config.width)} | found | pooler)
 
@@ -119,7 +121,7 @@ class Config:
         """The config.json of this configuration, as a dict; the inverse of `from_published`."""
         if self.pooler and self.classes:
             raise ValueError(f"ViT: pooler {self.pooler} and classes {self.classes} are not published together; set one of them to 0")
-        kind = {"architectures": ["ViTForImageClassification"], "id2label": {str(i): f"LABEL_{i}" for i in range(self.classes)}}
+        kind = {"architectures": ["ViTForImageClassification"], **labelled(self)}
         if not self.classes:
             kind = {"architectures": ["ViTModel"], "pooler_output_size": self.pooler or None}
         return {
@@ -315,6 +317,11 @@ def published(state):
         name: array.reshape(array.shape[-1]) if name == "cls" else array[0] if name == "pos" else array
         for name, array in renamed(state, new).items()
     }
+
+
+def fitted(config, state):
+    """The configuration without the pooler, if there is none among the arrays: config.json does not say whether a ViTModel has one."""
+    return config if any(name.startswith("pooler.") for name in state) else replace(config, pooler=0)
 
 
 def to_published(state):

@@ -1,10 +1,12 @@
 """Optimizers, learning-rate schedules, clipping, accumulation and averages of weights.
 
-opt = AdamW(parameters(model), lr=3e-4, weight_decay=0.1, decay=lambda path, t: t.ndim >= 2)
-for step in range(steps):
-    params = parameters(model)
-    grads, norm = clip_by_global_norm(gradients(loss(model, batch), params), 1.0)
-    opt.step(grads, lr=cosine(step, peak=3e-4, steps=steps, warmup=100))
+For example:
+
+    opt = AdamW(parameters(model), lr=3e-4, weight_decay=0.1, decay=lambda path, t: t.ndim >= 2)
+    for step in range(steps):
+        params = parameters(model)
+        grads, norm = clip_by_global_norm(gradients(loss(model, batch), params), 1.0)
+        opt.step(grads, lr=cosine(step, peak=3e-4, steps=steps, warmup=100))
 """
 
 from tinygrad_notes.optim.averages import EMA, accumulate, average, clip_by_global_norm, global_norm

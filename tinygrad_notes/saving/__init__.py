@@ -1,13 +1,15 @@
 """Arrays, checkpoints and published models in safetensors files.
 
-save_arrays("weights.safetensors", state_dict(model))
-load(model, load_arrays("weights.safetensors"))
+For example:
 
-save_checkpoint("run.safetensors", step=step, model=model, optimizer=opt, rng=rng, extra={"losses": losses})
-step, extra = load_checkpoint("run.safetensors", model=model, optimizer=opt, rng=rng)
+    save_arrays("weights.safetensors", state_dict(model))
+    load(model, load_arrays("weights.safetensors"))
 
-model = from_pretrained("folder", gpt.GPT)
-save_pretrained(model, "folder")
+    save_checkpoint("run.safetensors", step=step, model=model, optimizer=opt, rng=rng, extra={"losses": losses})
+    step, extra = load_checkpoint("run.safetensors", model=model, optimizer=opt, rng=rng)
+
+    model = from_pretrained("folder", gpt.GPT)
+    save_pretrained(model, "folder")
 """
 
 from tinygrad_notes.saving.arrays import CheckpointError, load_arrays, load_metadata, save_arrays

@@ -12,6 +12,12 @@ architecture stands in the file that defines the model's class:
     published(state) -> state                  {published name: array} under the model's names and shapes
     to_published(state) -> state               the inverse
 
+and, where they are needed,
+
+    published_as                               of a class: what it is called among the `architectures` of config.json
+    PART                                       what the names begin with in the classes of which the plain model is a part
+    fitted(config, state) -> config            what only the arrays tell
+
 The files are mapped into memory, so that beside the model only what is widened (float16 and bfloat16) takes room.
 Tokenisers have their own `from_pretrained`, in `text`.
 """
@@ -21,6 +27,9 @@ import json
 import math
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import ModuleType
 from typing import Any
@@ -64,38 +73,108 @@ class Blank(np.random.Generator):
         return self.normal(size=size)
 
 
-def from_pretrained(folder: str | os.PathLike, architecture: type, *, dtype: Any = None) -> Any:
+def from_pretrained(
+    folder: str | os.PathLike,
+    architecture: type,
+    *,
+    dtype: Any = None,
+    new: Sequence[str] = (),
+    unused: Sequence[str] = (),
+    rng: np.random.Generator | None = None,
+    **changes: Any,
+) -> Any:
     """The model of a published folder: an `architecture`, such as gpt.GPT, with the folder's configuration and weights.
 
     dtype: of the parameters, float32 or float64; by default float64 where the folder has it, else float32 (float16 and
-    bfloat16 become float32, exactly). Every name and shape is checked.
-    Raises FileNotFoundError where the folder, its configuration or its weights are not there, and CheckpointError, in one
-    line, for all that does not fit: another architecture, missing or unexpected names, shapes, a damaged file.
+    bfloat16 become float32, exactly). changes: of the configuration.
+    Every name and shape is checked. What the folder lacks, or has and is not wanted, is told with patterns of the model's
+    names, in which * stands for any characters: `new` starts as rng draws it, `unused` is left out. So a classifier
+    starts from another model:
+
+        from_pretrained(folder, bert.Classifier, new=("classifier.*",), unused=("mlm.*", "next.*"), rng=rng, classes=4)
+
+    A model that is a part of the folder's, as bert.BERT is of bert.PreTraining, takes its part; the heads stay behind.
+    Raises FileNotFoundError where the folder, its configuration or its weights are not there, CheckpointError, in one
+    line, for all that does not fit: another architecture, missing or unexpected names, shapes, a damaged file; and
+    ValueError or TypeError for arguments that cannot be.
     """
     place = Path(folder)
     module = _module(architecture, "from_pretrained")
     if not place.is_dir():
         raise FileNotFoundError(f"{place}: is not there, or not a folder; expected one with {CONFIG} and {WEIGHTS}")
     published = _read_json(place / CONFIG)
+    if published.get("quantization_config"):
+        raise CheckpointError(f"{place / CONFIG}: has a quantization_config, expected weights that are plain numbers; use those")
     arrays = _map_folder(place)
     wide = any(array.dtype == np.float64 for array in arrays.values())
     kind = np.dtype(dtype if dtype is not None else np.float64 if wide else np.float32)
     if kind not in (np.float32, np.float64):
         raise ValueError(f"from_pretrained: dtype is {kind}, expected float32 or float64, in which models compute")
     largest = max(ROOM, *(array.size for array in arrays.values()))
-    try:
+    its_config, its_weights = (
+        f"{place / CONFIG}: does not fit {architecture.__name__}",
+        f"{place}: its weights do not fit {architecture.__name__}",
+    )
+    with _fitting(its_config):
         config = _with_dtype(module.Config.from_published(published), kind.type)
         _check_layers(config, len(arrays))
-        model = architecture(config, Blank(largest))
-    except UNFIT as error:
-        raise CheckpointError(f"{place / CONFIG}: does not fit {architecture.__name__}: {_reason(error)}") from error
-    try:
+    with _fitting(its_weights):
         state = module.published(arrays)
+    config = _changed(module.fitted(config, state) if hasattr(module, "fitted") else config, changes)
+    with _fitting(its_config):
+        model = architecture(config, Blank(largest))
+    names = [path for path, _ in leaves(model)]
+    state = _of_part(state, names, getattr(module, "PART", ""))
+    state = {name: array for name, array in state.items() if not _matches(name, (*new, *unused))}
+    if new:
+        model = _fresh(architecture, config, rng, names, new)
+        state |= {name: array for name, array in state_dict(model).items() if _matches(name, new)}
+    with _fitting(its_weights):
         load(model, {name: array.astype(kind, copy=False) if array.dtype.kind == "f" else array for name, array in state.items()})
+    return model
+
+
+@contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    """Whatever code meets in files that are not as expected becomes a CheckpointError in one line."""
+    try:
+        yield
     except UNFIT as error:
         reason = _reason(error).removeprefix("load: ").removesuffix("; the model is unchanged")
-        raise CheckpointError(f"{place}: its weights do not fit {architecture.__name__}: {reason}") from error
-    return model
+        raise CheckpointError(f"{what}: {reason}") from error
+
+
+def _changed(config: Any, changes: dict[str, Any]) -> Any:
+    """The configuration with the caller's changes."""
+    unknown = changes.keys() - {field.name for field in dataclasses.fields(config)}
+    if unknown:
+        raise TypeError(f"from_pretrained: {type(config).__module__}.Config has no {', '.join(sorted(unknown))}; its fields can be given")
+    return dataclasses.replace(config, **changes)
+
+
+def _of_part(state: dict[str, np.ndarray], names: list[str], part: str) -> dict[str, np.ndarray]:
+    """The folder's arrays under the model's names, where one of the two is the part of the other that has this prefix."""
+    whole, wanted = (any(name.startswith(part) for name in some) for some in (state, names))
+    if whole and not wanted:
+        return {name.removeprefix(part): array for name, array in state.items() if name.startswith(part)}
+    return state if whole or not wanted else {part + name: array for name, array in state.items()}
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _fresh(architecture: type, config: Any, rng: np.random.Generator | None, names: list[str], new: Sequence[str]) -> Any:
+    """A model as rng draws it, of which something is `new`."""
+    idle = [pattern for pattern in new if not any(fnmatchcase(name, pattern) for name in names)]
+    if idle or rng is None:
+        what = (
+            f"new has {idle[0]!r}, which matches none of {', '.join(names[-4:])} and others"
+            if idle
+            else f"new is {new!r}, but there is no rng"
+        )
+        raise ValueError(f"from_pretrained: {what}; name parameters that shall start anew, and give the rng that draws them")
+    return architecture(config, rng)
 
 
 def save_pretrained(model: Any, folder: str | os.PathLike) -> None:
@@ -114,6 +193,8 @@ def save_pretrained(model: Any, folder: str | os.PathLike) -> None:
     arrays = module.to_published(state)
     kinds = sorted({str(array.dtype) for array in arrays.values() if array.dtype.kind == "f"})
     config = model.config.to_published() | {"dtype": kinds[-1] if kinds else "float32"}
+    if hasattr(model, "published_as"):
+        config["architectures"] = [model.published_as]
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -187,13 +187,13 @@ for seed in tqdm(range(DRAWS), desc="fine-tuning", unit="start", disable=None):
     for kind, (start, weight) in kinds.items():
         results[kind].append(fine_tune(start, weight, seed))
 both, alone, scratch = (float(np.mean(values)) for values in results.values())
+spread = [float(np.std(values)) for values in results.values()]
 print(f"""
-accuracy in words that no label shows, mean of {DRAWS} starts of the new layer      (measured; paper, table 5, mean of its tasks)
-    pre-trained, lambda 0.5    {both:6.1%}    (74.7)
-    pre-trained, lambda 0      {alone:6.1%}    (75.0)
-    from scratch               {scratch:6.1%}    (59.9)
+accuracy in words that no label shows, mean and standard deviation of {DRAWS} starts of the new layer
+    pre-trained, lambda 0.5    {both:6.1%} +- {spread[0]:.1%}
+    pre-trained, lambda 0      {alone:6.1%} +- {spread[1]:.1%}
+    from scratch               {scratch:6.1%} +- {spread[2]:.1%}
     guessing                   50 %
-Does it help to go on predicting the text? Not to speak of, here as in the paper's mean: it saw a gain on its largest tasks only.
 """)
 if not options.quick:
     assert min(both, alone) > scratch + 0.15
@@ -204,6 +204,66 @@ if not options.no_plots:
     word_pictures.losses(options.out / "loss.png", {"training": [nats / per_character for nats in losses]}, levels, "bits per character")
     word_pictures.draws(options.out / "fine_tuning.png", results, 0.5, "eight labels, tested in other words")
     print(f"pictures: {options.out}/loss.png, fine_tuning.png\n")
+
+# %% Does it help to go on predicting the text? A small task on real text
+# Which of six topics of the manual is a passage of 40 tokens from? There are 24 labelled passages for each, and the ones to test on
+# are from the paragraphs that were held out. The scores are read at the passage's last token. Everything but lambda is equal, the
+# passages drawn and the start of the new layer too, so the two can be compared draw by draw.
+TOPICS = "compound formatstrings string-methods debugger typesmapping execmodel".split()
+PASSAGE, LABELS = 40, 24
+REAL_STEPS, REAL_DRAWS, REAL_RATE = (3, 1, 2e-3) if options.quick else (150, 5, 2e-3)
+
+
+def passages(parts):
+    """(n, PASSAGE) ids."""
+    ids = tokenizer.encode("\n\n".join(parts))
+    return ids[: len(ids) // PASSAGE * PASSAGE].reshape(-1, PASSAGE)
+
+
+pool, asked = ([passages(half[name]) for name in TOPICS] for half in (learnt, kept_back))
+read = tn.state_dict(model)
+topic_config = gpt1.Config(VOCABULARY, CONTEXT, layers=2, heads=3, width=96, std=0.1, classes=len(TOPICS))
+
+
+def topics_told(start, weight, seed):
+    """The mean over the topics of the share of held-out passages told right, after fine-tuning with lambda = weight."""
+    draw = np.random.default_rng(seed)
+    texts = np.concatenate([part[draw.permutation(len(part))[:LABELS]] for part in pool])
+    labels = np.repeat(np.arange(len(TOPICS)), LABELS)
+    classifier = gpt1.Classifier(topic_config, draw)
+    if start is not None:
+        tn.load(classifier, start | {"score.weight": classifier.score.weight.value})
+    params = tn.parameters(classifier)
+    optimizer = optim.AdamW(params, lr=REAL_RATE, weight_decay=0.01)
+    for step in range(REAL_STEPS):
+        rows = draw.permutation(len(texts))[:24]
+        loss = gpt1.fine_tuning_loss(classifier, texts[rows], np.full(24, PASSAGE - 1), labels[rows], weight)
+        grads, _ = optim.clip_by_global_norm(tn.gradients(loss, params, unused="raise"), 1.0)
+        optimizer.step(grads, lr=optim.linear(step, peak=REAL_RATE, warmup=max(1, REAL_STEPS // 10), steps=REAL_STEPS))
+    classifier = tn.frozen(classifier)
+    return float(np.mean([np.mean(classifier.classify(x, np.full(len(x), PASSAGE - 1))[0].argmax(-1) == k) for k, x in enumerate(asked)]))
+
+
+told = {kind: [] for kind in kinds}
+for seed in tqdm(range(REAL_DRAWS), desc="six topics", unit="draw", disable=None):
+    for kind, (start, weight) in kinds.items():
+        told[kind].append(topics_told(None if start is None else read, weight, seed))
+difference = np.subtract(*list(told.values())[:2])
+rows = [
+    f"    {kind.replace(chr(10), ' '):26} {np.mean(values):6.1%} +- {np.std(values):.1%}    ({paper})"
+    for (kind, values), paper in zip(told.items(), (74.7, 75.0, 59.9))
+]
+print(f"""six topics, {LABELS} labels each, mean and standard deviation of {REAL_DRAWS} draws      (measured; paper, table 5, mean of eight tasks)
+{chr(10).join(rows)}
+    guessing                   {1 / len(TOPICS):6.1%}
+lambda 0.5 - lambda 0, draw by draw: {100 * difference.mean():+.1f} points, standard error {100 * difference.std() / math.sqrt(max(1, REAL_DRAWS - 1)):.1f}
+It is often written that the second loss helps. In the paper it helps on three of its large tasks (QQP 70.3 against 69.8, MNLI 81.8
+against 81.1, QNLI 88.1 against 86.9) and on RTE (56.0 against 54.4), and does not on CoLA (45.4 against 47.9), SST-2 (91.3 against
+92.0), MRPC (82.3 against 84.9) and STS-B (82.0 against 83.2): on few labels it mostly costs something.
+""")
+
+if not options.quick:  # which lambda is better is a measurement, and no promise
+    assert np.mean(list(told.values())[1]) > np.mean(list(told.values())[2]) + 0.05, "the pre-training should help"
 
 # %% Break it: read the answer at the first token
 # BERT reads its answer at the first token, [CLS]. A decoder cannot: its first position sees itself and nothing else, so every

@@ -245,10 +245,12 @@ def test_a_published_config():
         "id2label": {"0": "a", "1": "b", "2": "c"},
         "initializer_range": 0.1,
     }
-    assert gpt1.Config.from_published(CONFIG) == gpt1.Config(99, 40, layers=3, heads=4, width=24)
-    assert gpt1.Config.from_published(CONFIG | more) == gpt1.Config(99, 40, 3, 4, 24, classes=3, dropout=0.2, eps=1e-6, std=0.1)
+    labels = {"classes": 3, "labels": ("a", "b", "c")}
+    expected = gpt1.Config(99, 40, 3, 4, 24, **labels, dropout=0.2, embedding_dropout=0.1, eps=1e-6, std=0.1)
+    assert gpt1.Config.from_published(CONFIG) == gpt1.Config(99, 40, layers=3, heads=4, width=24, dropout=0.1)
+    assert gpt1.Config.from_published(CONFIG | more) == expected
     assert gpt1.Config.from_published(gpt1.Config.tiny(std=0.1, dropout=0.3).to_published()) == gpt1.Config.tiny(std=0.1, dropout=0.3)
-    assert gpt1.Config.from_published({"model_type": "openai-gpt"}) == gpt1.Config.gpt1()
+    assert gpt1.Config.from_published({"model_type": "openai-gpt"}) == gpt1.Config(dropout=0.1)
     written = gpt1.Config.tiny(dropout=0.3).to_published()
     assert (written["embd_pdrop"], written["resid_pdrop"], written["attn_pdrop"]) == (0.3, 0.3, 0.0)
 
@@ -263,9 +265,14 @@ def test_numbers_that_cannot_be_are_refused(key, value):
     assert "\n" not in str(caught.value)
 
 
-def test_two_kinds_of_dropout_are_refused():
-    with pytest.raises(ValueError, match=r"embd_pdrop and resid_pdrop are \[0.1, 0.2\], expected one for both"):
-        gpt1.Config.from_published(CONFIG | {"embd_pdrop": 0.1, "resid_pdrop": 0.2})
+def test_two_kinds_of_dropout(monkeypatch):
+    config = gpt1.Config.from_published(CONFIG | {"embd_pdrop": 0.3, "resid_pdrop": 0.2})
+    assert (config.dropout, config.embedding_dropout) == (0.2, 0.3)
+    assert gpt1.Config.from_published(config.to_published()) == config
+    seen = []
+    monkeypatch.setattr(gpt1.F, "dropout", lambda x, p, rng: seen.append(p) or x)
+    tiny(gpt1.GPT, dropout=0.2, embedding_dropout=0.3)(IDS[:, :8])
+    assert seen == [0.3, *[0.2] * 4]
 
 
 @pytest.mark.parametrize(("key", "value"), [("model_type", "gpt2"), ("model_type", None), ("afn", "relu"), ("tie_word_embeddings", False)])

@@ -239,9 +239,9 @@ def test_published_configurations_that_are_refused():
         clip.Config.from_published(good | {"model_type": "siglip"})
     with pytest.raises(ValueError, match="CLIPForImageClassification"):
         clip.Config.from_published(good | {"architectures": ["CLIPForImageClassification"]})
-    with pytest.raises(ValueError, match="activation is 'relu', expected one of quick_gelu, gelu"):
+    with pytest.raises(ValueError, match="hidden_act in files, is 'relu', expected one of quick_gelu, gelu"):
         clip.Config.from_published(good | {"text_config": {"hidden_act": "relu"}})
-    with pytest.raises(ValueError, match=r"activation is \['gelu'\], expected one of quick_gelu, gelu"):
+    with pytest.raises(ValueError, match=r"hidden_act in files, is \['gelu'\], expected one of quick_gelu, gelu"):
         clip.Config.from_published(good | {"text_config": {"hidden_act": ["gelu"]}})
     with pytest.raises(ValueError, match=r"image_size is \[4, 8\], expected a whole number from 1"):
         clip.Config.from_published(good | {"vision_config": {"image_size": [4, 8]}})
