@@ -2,7 +2,7 @@
 
 import zlib
 
-from tests.mutation import engine, equivalent, rules, source
+from tests.mutation import engine, equivalent, record, rules, run, source
 from tests.mutation.outcome import Mutant, killed_by
 from tinygrad_notes import Tensor, core, gradients
 from tinygrad_notes.registry import Op, registry
@@ -86,7 +86,7 @@ WRAPPED = [m for item in registry for m in rules.of_item(item, sources=False) if
 
 @pytest.mark.parametrize("mutator", sorted({mutant.mutator for mutant in WRAPPED}))
 def test_wrong_rules_are_killed(mutator):
-    mutants = [mutant for mutant in WRAPPED if mutant.mutator == mutator and not equivalent.reason(mutant)]
+    mutants = [mutant for mutant in WRAPPED if mutant.mutator == mutator and not equivalent.row_of(mutant)]
     survivors = [m for m in mutants if not any(killed_by(m, kill) for kill in rules.killers(m))]
     assert not [str(mutant) for mutant in survivors if mutant.applies]
 
@@ -101,10 +101,77 @@ def test_wrong_engines_are_killed(family):
     assert not [str(m) for m in mutants if not any(killed_by(m, kill) for kill in [*engine.first_killers(m), *killers])]
 
 
+def test_the_tests_of_the_kernels_kill_where_the_checks_of_the_registry_do_not():
+    """Their first run must be one without a mutant: a test that fails then is left out, and kills nothing."""
+    mutant = next(m for m in engine.of_family("kernel sources") if (m.label, m.mutator) == ("Mask.hides", "one branch always"))
+    assert killed_by(mutant, engine.first_killers(mutant)[0]) is None
+    assert run.outcome(mutant, run.killers_of("kernel sources")(mutant)) == record.KILLED
+
+
 # --- equivalent mutants --------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_kernels_means_a_mutant():
+    mutants = list(engine.of_family("kernel sources"))
+    meant = {equivalent.kernel_row(mutant) for mutant in mutants}
+    assert not [row for row in equivalent.KERNELS if row not in meant], "the code has changed; take the row out"
 
 
 @pytest.mark.parametrize("row", equivalent.EQUIVALENT, ids=lambda row: f"{row[0]}, {row[1]}: {row[2]}")
 def test_an_equivalent_mutant_gives_the_same_gradients(row):
     items = [item for item in registry if item.label == row[0]]
     equivalent.check(row, [m for item in items for m in rules.of_item(item) if equivalent.means(row, m)], DRAWS)
+
+
+# --- the record of a run ---------------------------------------------------------------------------------
+
+
+def some_mutants():
+    return list(engine.of_family("losses"))[:3]
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path):
+    first = record.Record("losses", some_mutants(), folder=tmp_path)
+    a, b, c = first.mutants
+    first.add(a, record.KILLED)
+    first.add(b, record.SURVIVED)
+    with first.file.open("a", encoding="utf-8") as stream:
+        stream.write('\n["torn')
+    second = record.Record("losses", some_mutants(), folder=tmp_path)
+    assert second.outcomes == {a: record.KILLED, b: record.SURVIVED}
+    assert list(second.open()) == [b, c], "a survivor is tried again: a test may have been added"
+    second.add(b, record.KILLED)
+    second.add(c, record.KILLED)
+    third = record.Record("losses", some_mutants(), folder=tmp_path)
+    assert run.summary([third])["families"] == {"losses": {"killed": 3, "total": 3}}
+    assert not record.Record("losses", some_mutants(), anew=True, folder=tmp_path).outcomes
+
+
+def test_outcomes_of_other_code_are_none(tmp_path, monkeypatch):
+    before = record.Record("losses", some_mutants(), folder=tmp_path)
+    for key in before.mutants:
+        before.add(key, record.KILLED)
+    assert before.complete
+    monkeypatch.setattr(record, "digest", lambda mutant: "what it is after an edit")
+    after = record.Record("losses", some_mutants(), folder=tmp_path)
+    assert not after.outcomes
+    with pytest.raises(LookupError, match="were not tried to the end"):
+        run.summary([after])
+
+
+def test_a_digest_is_that_of_the_mutated_files(tmp_path):
+    a, b = tmp_path / "a.py", tmp_path / "b.py"
+    a.write_text("x")
+    b.write_text("y")
+    both = record.digest_of.__wrapped__((str(a), str(b)))
+    b.write_text("z")
+    assert both != record.digest_of.__wrapped__((str(a), str(b)))
+    for mutant in some_mutants():
+        assert record.digest(mutant) == record.digest_of((mutant.item.__code__.co_filename,))
+
+
+@pytest.mark.parametrize("family", engine.FAMILIES)
+def test_every_mutant_can_be_made_and_has_a_name(family):
+    """The edits fit the code as it stands, also those that only `make mutants` tries."""
+    mutants = run.mutants_of(family)
+    assert len(record.keys(mutants)) == len(set(record.keys(mutants))) == len(mutants) > 0

@@ -178,6 +178,16 @@ def test_few_chunks_cover_many_parameters():
     assert len(AdamW(fresh, lr=1, decay=lambda path, t: t.ndim > 1)._chunks) == 2
 
 
+def test_chunks_that_two_threads_take_share_no_scratch(monkeypatch):
+    """One thread has the even ones, the other the odd ones, so that neither writes where the other computes."""
+    monkeypatch.setattr(optimizer_module, "CHUNK", 8)
+    chunks = AdamW(leaves(), lr=0.1)._chunks
+    assert len(chunks) > 4
+    for i, a in enumerate(chunks):
+        for b in chunks[i + 1 :: 2]:
+            assert not any(np.shares_memory(x, y) for x in (*a.scratch, a.gathered) for y in (*b.scratch, b.gathered))
+
+
 def test_mixed_dtypes():
     params = {"a": Tensor(np.ones(3)), "b": Tensor(np.ones(2, np.float32)), "c": Tensor(np.ones(1))}
     Adam(params, lr=0.5).step({path: np.ones_like(t.value) for path, t in params.items()})
@@ -211,6 +221,28 @@ def test_gradients_may_come_in_any_order_layout_and_as_scalars():
     assert same(values(params), expected)
 
 
+@pytest.mark.parametrize(
+    "layout", [np.asfortranarray, lambda g: np.repeat(g, 2, axis=-1)[..., ::2], lambda g: np.moveaxis(np.moveaxis(g, -1, 0).copy(), 0, -1)]
+)
+def test_the_memory_of_a_gradient_changes_nothing(layout):
+    """Its elements are taken in their own order, not in that of its memory."""
+    params, free = leaves(), leaves()
+    grads = draw(np.random.default_rng(0), params)
+    AdamW(params, lr=0.1).step({path: layout(g) if g.ndim else g for path, g in grads.items()})
+    AdamW(free, lr=0.1).step(grads)
+    assert same(values(params), values(free))
+
+
+def test_a_parameter_without_a_gradient_is_left_alone():
+    """All zeros move nothing, whatever the rule; with momentum only what earlier gradients began."""
+    for kind, _, settings in RULES.values():
+        params = leaves()
+        before = values(params)
+        opt = kind(params, lr=0.1, weight_decay=0.0, **settings)
+        opt.step({path: np.zeros_like(x) for path, x in before.items()})
+        assert same(values(params), before)
+
+
 def test_a_gradient_is_never_written_and_may_be_read_only():
     params = leaves()
     grads = draw(np.random.default_rng(0), params)
@@ -232,7 +264,7 @@ def test_a_gradient_in_the_parameters_own_memory():
     assert np.array_equal(a.value, free[0].value) and np.array_equal(b.value, free[1].value)
 
 
-@pytest.mark.parametrize("shape", [(4,), (3, 5)])
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 5)])
 def test_a_gradient_that_is_the_parameter_itself(shape):
     w = Tensor(np.random.default_rng(0).normal(size=shape))
     free = Tensor(w.value.copy())
@@ -300,6 +332,18 @@ def test_a_gradient_that_is_not_finite_is_refused_by_name(path, index, bad):
     grads[path][index] = bad
     place = f"the gradient of {path} {params[path].shape} is {np.float32(bad)} at {index}"
     refused(FloatingPointError, place.replace("(", r"\(").replace(")", r"\)"), lambda: opt.step(grads), params, opt)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_bad_element_is_found_wherever_it_stands(n, bad):
+    for i in range(n):
+        w = Tensor(np.ones(n, np.float32))
+        g = np.ones(n, np.float32)
+        g[i] = bad
+        with pytest.raises(FloatingPointError, match=rf"at \({i},\)"):
+            AdamW(w, lr=0.1).step(g)
+        assert np.array_equal(w.value, np.ones(n))
 
 
 def test_a_gradient_that_is_only_large_is_not_refused():
@@ -440,6 +484,20 @@ def test_a_state_continues_bit_for_bit(rule):
     assert all(list(state[name]) == list(params) for name in opt.moments)
 
 
+def test_an_older_state_turns_the_optimizer_back():
+    w = Tensor(np.ones(2))
+    opt = AdamW(w, lr=0.1)
+    opt.step(np.ones(2))
+    state, then = opt.state_dict(), w.value.copy()
+    opt.step(np.ones(2))
+    after = w.value.copy()
+    opt.step(np.ones(2))
+    opt.load_state_dict(state)
+    w.value[...] = then
+    opt.step(np.ones(2))
+    assert opt.steps == 2 and np.array_equal(w.value, after)
+
+
 def test_a_state_is_a_copy_both_ways():
     w = Tensor(np.ones(2))
     opt = SGD({"w": w}, lr=0.1, momentum=0.9)
@@ -526,6 +584,7 @@ def test_global_norm_neither_overflows_nor_underflows(dtype, scale):
     expected = np.sqrt(np.sum(flat * flat)) if np.finfo(L).maxexp > 2000 else L(factor) * np.sqrt(np.sum((flat / L(factor)) ** 2))
     assert math.isclose(global_norm(grads), float(expected), rel_tol=100 * np.finfo(dtype).eps)
     assert global_norm({}) == 0 and global_norm(np.zeros(3, dtype)) == 0
+    assert math.isclose(global_norm(np.full(2, -factor, dtype)), math.sqrt(2) * factor, rel_tol=10 * np.finfo(dtype).eps)
 
 
 def test_clipping_scales_to_the_norm_and_changes_no_argument():

@@ -485,6 +485,9 @@ def test_extra_comes_back_exactly(tmp_path):
     save_checkpoint(tmp_path / "a", step=np.int64(7), model={}, extra=extra)
     step, found = load_checkpoint(tmp_path / "a")
     assert step == 7 and found == extra and type(step) is int
+    save_checkpoint(tmp_path / "b", step=7, model={}, extra={"seen": (1, (2.0, "x")), "loss": float("nan")})
+    (seen, loss) = load_checkpoint(tmp_path / "b").extra.values()
+    assert seen == [1, [2.0, "x"]] and loss != loss, "tuples come back as lists, and a loss may be NaN"
     save_checkpoint(tmp_path / "a", step=1, model={})
     assert load_checkpoint(tmp_path / "a").extra is None
 

@@ -1,13 +1,12 @@
 """docs/verification.md as text, from measured numbers."""
 
-import json
 import platform
 import statistics
 from datetime import date
 from typing import Any
 
 from tests.figures import attention, counts, noticed
-from tests.mutation.engine import FAMILIES
+from tests.mutation.run import records, summary
 from tests.ops.references import REFERENCES, measure
 
 import hypothesis
@@ -16,7 +15,6 @@ import pytest
 import scipy
 
 DRAWS = 300
-MUTANTS = counts.ROOT / "out" / "mutants.json"
 HEAD = """# What the suite verifies, in numbers
 
 Written by `make figures` (`python -m tests.figures`); edit tests/figures/, not this page. Every number is measured by that command.
@@ -49,13 +47,14 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def mutants() -> dict[str, Any]:
-    """What `make mutants` wrote. It is run here if it never was, or for a part of the mutants only."""
-    if not MUTANTS.exists() or not set(FAMILIES) <= set(json.loads(MUTANTS.read_text(encoding="utf-8"))["families"]):
+def mutants(try_them: bool) -> dict[str, Any] | None:
+    """What became of the mutants of the code as it stands; None if not all are known. Those never tried on it are tried now, if wanted."""
+    if try_them:
         done = counts.start("-m", "tests.mutation")
         if done.returncode not in (0, 1):  # 1: some survived
             raise RuntimeError(f"python -m tests.mutation failed with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-    return json.loads(MUTANTS.read_text(encoding="utf-8"))
+    found = records()
+    return summary(found) if try_them or all(r.complete for r in found) else None
 
 
 def ulp(x: float) -> str:
@@ -97,15 +96,15 @@ def mutation(found: dict[str, Any]) -> str:
     survivors = f"{len(found['survivors'])} survived" if found["survivors"] else "None survived"
     return (
         text
-        + f"\n{survivors}. {len(found['equivalent'])} more are equivalent to the code, each with its reason in tests/mutation/equivalent.py.\n"
+        + f"\n{survivors}. {number(found['equivalent'])} more are equivalent to the code, each with its reason in tests/mutation/equivalent.py.\n"
     )
 
 
-def page(with_mutants: bool = True) -> str:
+def page(try_mutants: bool = True, time_suite: bool = True) -> str:
     registered, (kills, loaded, limits) = counts.registered(), counts.crashes()
     errors = noticed.measure(len(noticed.rules()))
     ratios = attention.measure(DRAWS)
-    mutated = mutants() if with_mutants else None
+    mutated = mutants(try_mutants)
     summary = [
         ["ops", number(registered["ops"])],
         ["cases", number(registered["cases"])],
@@ -116,7 +115,7 @@ def page(with_mutants: bool = True) -> str:
         ["mutants killed", f"{number(mutated['killed'])} of {number(mutated['total'])}" if mutated else "run `make mutants`, then `make figures`"],
         ["blocked attention: largest error relative to its bound", number(max(ratios))],
         ["crash points survived", f"{loaded} of {kills}"],
-        *([["the whole suite, minutes of CPU time", f"{counts.suite_minutes():.1f}"]] if with_mutants else []),
+        *([["the whole suite, minutes of CPU time", f"{counts.suite_minutes():.1f}"]] if time_suite else []),
     ]  # fmt: skip
     kinds = {k: number(v) for k, v in registered.items() if k not in ("ops", "cases")}
     sections = [
@@ -125,7 +124,7 @@ def page(with_mutants: bool = True) -> str:
         "Measured with " + ", ".join(f"{name} {version}" for name, version in versions().items()) + ".\n",
         "## Ops and cases\n",
         f"Of the {number(registered['ops'])} ops, {kinds['with rules']} have rules of their own, {kinds['compositions']} are plain NumPy that runs on "
-        f"Tensors, {kinds['kernels with a twin']} has a kernel beside a twin. Each of the {number(registered['cases'])} cases goes through every check. "
+        f"Tensors, {kinds['kernels with a twin']} have a kernel beside a twin. Each of the {number(registered['cases'])} cases goes through every check. "
         f"{kinds['constants']} functions have no gradient (comparisons, indices), and {kinds['refused']} are refused with a reason "
         "([limits](limits.md)). The count is that of the versions above: older ones of NumPy and SciPy have fewer functions.\n",
         "## Accuracy in ULP\n",

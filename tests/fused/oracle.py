@@ -7,9 +7,9 @@ from tinygrad_notes import functional as F
 
 import numpy as np
 
-HEADS = [(1, 1), (2, 1), (4, 2), (3, 3)]  # query heads, key heads
+HEADS = [(1, 1), (2, 1), (4, 2), (3, 3), (4, 1), (6, 2)]  # query heads, key heads
 KINDS = ["normal", "large", "ascending", "biased"]
-SCALES = [0.5, 30.0]
+SCALES = [0.5, 30.0, -0.7]
 
 
 class Problem(NamedTuple):
@@ -25,11 +25,13 @@ class Problem(NamedTuple):
 
 
 def problem(
-    rng, T, S, heads, dtype, kind, *, causal=False, window=None, offset=None, masks=False, biases=False, documents=False, scale=0.5
+    rng, T, S, heads, dtype, kind, *, causal=False, window=None, offset=None, masks=False, biases=False, documents=False, scale=0.5, width=4
 ) -> Problem:
     """Random inputs. `kind`: normal, logits or a bias 300 times as large, or keys that ascend, so that every block has a new maximum."""
     nh, nkv = heads
-    q, k, v, dy = (rng.normal(size=s).astype(dtype) for s in ((2, nh, T, 4), (2, nkv, S, 4), (2, nkv, S, 3), (2, nh, T, 3)))
+    q, k, v, dy = (
+        rng.normal(size=s).astype(dtype) for s in ((2, nh, T, width), (2, nkv, S, width), (2, nkv, S, width - 1), (2, nh, T, width - 1))
+    )
     if kind == "large":
         q *= 300
     if kind == "ascending":
@@ -42,6 +44,21 @@ def problem(
     ids = np.sort(rng.integers(0, 3, (2, S)), axis=-1) if documents and T == S else None
     options = {"causal": causal, "window": window, "offset": offset, "mask": mask, "documents": ids}
     return Problem(q, k, v, dy, bias, {**options, "scale": scale}, visible(T, S, **options))
+
+
+def drawn(rng: np.random.Generator) -> tuple[Problem, tuple[int, int]]:
+    """A problem and the size of its blocks, every choice as likely as any other."""
+    T, S, *block = map(int, rng.integers(1, 14, 4))
+    options = {
+        "causal": bool(rng.integers(2)),
+        "window": [None, int(rng.integers(1, 14))][rng.integers(2)],
+        "offset": [None, int(rng.integers(-5, 15))][rng.integers(2)],
+        **{name: bool(rng.integers(2)) for name in ("masks", "biases", "documents")},
+        "scale": SCALES[rng.integers(len(SCALES))],
+    }
+    S = T if options["documents"] else S
+    dtype, kind = [np.float32, np.float64][rng.integers(2)], KINDS[rng.integers(len(KINDS))]
+    return problem(rng, T, S, HEADS[rng.integers(len(HEADS))], dtype, kind, **options), (block[0], block[1])
 
 
 def visible(T, S, *, causal=False, window=None, offset=None, mask=None, documents=None):
@@ -96,7 +113,7 @@ def exact(p: Problem) -> tuple[list[np.ndarray], list[np.ndarray]]:
     dS = P * (dP - D)
 
     # How far off each of them is, at most. Where nothing is seen, P = 0 and nothing is.
-    size = np.where(p.may, abs(q) @ turned(abs(k)) * scale + abs(bias), 0)
+    size = np.where(p.may, abs(q) @ turned(abs(k)) * abs(scale) + abs(bias), 0)
     ds = (hd + 3) * u * size + 2 * u * np.max(size, axis=-1, keepdims=True, initial=0)  # a score, less the maximum or L
     row = total(P * ds) + (2 * S + 4) * u  # the sum of a row, rescaled at most S times
     relative = np.expm1(ds + row + 8 * u)  # of a weight
@@ -108,8 +125,8 @@ def exact(p: Problem) -> tuple[list[np.ndarray], list[np.ndarray]]:
     def group(x):
         return x.reshape(*x.shape[:-3], -1, rep, *x.shape[-2:]).sum(-3)
 
-    off_dq = (off_dS + (S + 3) * u * abs(dS)) @ abs(k) * scale
-    off_dk = group(turned(off_dS + (rep * T + 3) * u * abs(dS)) @ abs(q)) * scale
+    off_dq = (off_dS + (S + 3) * u * abs(dS)) @ abs(k) * abs(scale)
+    off_dk = group(turned(off_dS + (rep * T + 3) * u * abs(dS)) @ abs(q)) * abs(scale)
     off_dv = group(turned(P * (relative + rep * T * u)) @ abs(dy))
     values = [y, dS @ k * scale, group(turned(dS) @ q) * scale, group(turned(P) @ dy)]
     bounds = [off_y, off_dq, off_dk, off_dv]

@@ -4,7 +4,7 @@ import itertools
 import tracemalloc
 
 import tinygrad_notes as tn
-from tests.fused.oracle import HEADS, KINDS, SCALES, computed, problem, share, visible
+from tests.fused.oracle import HEADS, KINDS, SCALES, computed, drawn, problem, share, visible
 from tests.ops.samples import sample
 from tests.ops.test_registry import CHECKS
 from tinygrad_notes import Tensor, gradients, threads
@@ -37,13 +37,14 @@ def test_every_property_of_an_op(check, case):
 SIZES = st.integers(1, 13)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scale", SCALES)
-@settings(max_examples=max(20, settings().max_examples // 5))
+DRAWS = max(1, settings().max_examples // 100)  # one; ten in the nightly profile
+
+
+@settings(max_examples=2 * settings().max_examples)
 @given(
     T=SIZES, S=SIZES, block=st.tuples(SIZES, SIZES), heads=st.sampled_from(HEADS), causal=st.booleans(),
     window=st.none() | SIZES, offset=st.none() | st.integers(-5, 14), masks=st.booleans(), biases=st.booleans(), documents=st.booleans(),
-    dtype=st.sampled_from([np.float32, np.float64]), seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(KINDS), scale=st.sampled_from(SCALES), dtype=st.sampled_from([np.float32, np.float64]), seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_equals_the_dense_softmax(T, S, block, heads, causal, window, offset, masks, biases, documents, kind, scale, dtype, seed):
     """Each element of the output and of the gradients is within the bound of its rounding errors, for the kernel and for its twin."""
@@ -56,12 +57,32 @@ def test_equals_the_dense_softmax(T, S, block, heads, causal, window, offset, ma
         "documents": documents,
         "scale": scale,
     }
-    p = problem(np.random.default_rng(seed), T, S, heads, dtype, kind, **options)
+    check_both(problem(np.random.default_rng(seed), T, S, heads, dtype, kind, **options), block)
+
+
+@pytest.mark.parametrize("seed", range(20 * DRAWS))
+def test_equals_the_dense_softmax_of_any_combination(seed):
+    """Hypothesis prefers what is small and simple; here every combination of sizes, masks and offsets is as likely as any other."""
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        check_both(*drawn(rng))
+
+
+def check_both(p, block):
     found = computed(p, block=block)
-    assert all(a.dtype == dtype for a in found)
+    assert all(a.dtype == p.q.dtype for a in found)
     assert max(share(p, found)) <= 1
     with tn.reference():
         assert max(share(p, computed(p))) <= 1
+
+
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "window": 70, "offset": 40}, {"biases": True}])
+@pytest.mark.parametrize(("T", "S"), [(1, 300), (150, 70)])
+def test_equals_the_dense_softmax_at_the_sizes_of_a_model(T, S, options):
+    """Heads 64 wide, blocks as they are chosen by themselves and blocks of 64 with a last one that is not full."""
+    p = problem(np.random.default_rng(0), T, S, (2, 1), np.float32, "normal", scale=0.125, width=64, **options)
+    for block in ({}, {"block": (64, 64)}):
+        assert max(share(p, computed(p, **block))) <= 1
 
 
 def test_with_reference_runs_the_dense_twin():
@@ -186,6 +207,23 @@ def test_biases_and_masks_that_broadcast_along_any_axes(B, heads, T, S, block, o
         expected = run()
     for a, b in zip(run(), expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * (1 + np.max(np.abs(b))))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"causal": True}, {"mask": True}, {"bias": True}, {"window": 2}, {"scale": 0.3}, {"scale": 0.0}, {"causal": True, "offset": 3}],
+    ids=lambda options: " ".join(options),
+)
+def test_the_weights_are_those_of_the_output(options):
+    """weights @ v is the output, whatever hides or shifts the scores."""
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(2, 4, 5, 3)), rng.normal(size=(2, 2, 6, 3)), rng.normal(size=(2, 2, 6, 2))
+    given = {"mask": rng.random((5, 6)) < 0.7, "bias": rng.normal(size=(4, 5, 6))}
+    options = {name: given.get(name, value) for name, value in options.items()}
+    w = F.attention_weights(q, k, **options)
+    np.testing.assert_allclose(w @ np.repeat(v, 2, axis=1), F.scaled_dot_product_attention(q, k, v, **options), rtol=0, atol=1e-14)
+    assert F.attention_weights(q.astype(np.float32), k.astype(np.float32)).dtype == np.float32
+    assert np.allclose(F.attention_weights(q, k, scale=0.0), 1 / 6)
 
 
 def test_heads_that_add_into_one_bias_stay_on_one_thread(monkeypatch):

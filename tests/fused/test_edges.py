@@ -1,5 +1,6 @@
 """Kernels and their twins where numbers are large, masked, not finite or narrow."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -70,6 +71,28 @@ def test_a_masked_class_has_no_gradient():
             found.append(tn.gradients(F.cross_entropy(t, np.array([2, 1])), t))
     assert found[0][0, 1] == found[0][1, 0] == 0
     np.testing.assert_allclose(*found, rtol=1e-14)
+
+
+@pytest.mark.parametrize("targets", [[2, 1], [1, 0]])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_masked_class_has_no_gradient_even_where_the_loss_is_infinite(smoothing, targets):
+    """As the target, or where smoothing gives it a share: what was masked does not move, and the others stay finite."""
+    t = tn.Tensor(np.array([[0.0, -np.inf, 1.0], [-np.inf, 2.0, 1.0]]))
+    g = tn.gradients(F.cross_entropy(t, np.array(targets), label_smoothing=smoothing), t)
+    assert g[0, 1] == g[1, 0] == 0 and np.all(np.isfinite(g))
+
+
+def test_a_class_that_weighs_nothing_still_smooths():
+    """The target's own term is 0 then; the shares of the other classes are not, and have gradients."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(4, 3)), np.array([0.0, 1.0, 2.0])
+    found = []
+    for twin in (False, True):
+        t = tn.Tensor(x)
+        with tn.reference() if twin else contextlib.nullcontext():
+            found.append(tn.gradients(F.cross_entropy(t, np.array([0, 0, 1, 2]), weight=weight, label_smoothing=0.3), t))
+    assert np.all(np.abs(found[1][:2]).max(axis=1) > 1e-3)
+    np.testing.assert_allclose(*found, rtol=1e-13, atol=1e-16)
 
 
 def test_half_precision_goes_to_the_twins():

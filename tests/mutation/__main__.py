@@ -1,4 +1,4 @@
-"""python -m tests.mutation [rules] [engine] [ops] [transforms] [kernels] [optim] [saving]"""
+"""python -m tests.mutation [family ...] [i/n] [--again]: see tests/mutation/run.py"""
 
 import sys
 

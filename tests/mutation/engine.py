@@ -139,7 +139,7 @@ TRANSFORMS = [
     (transforms.captured, "seen twice", "and p not in seen", ""),
     (transforms.captured, "no order", "sorted(found, key=lambda node: node.order)", "found"),
     (transforms.stop_gradient, "nothing is stopped", "plain(x)", "x"),
-    (transforms.value_and_grad, "ones for a loss of any size", " or np.size(y) != 1:", ":"),
+    (transforms.value_and_grad, "ones for a loss of any size", " or getattr(y, \"size\", 1) != 1:", ":"),
     (transforms.value_and_grad, "higher orders detached", "higher=run.outer)", "higher=False)"),
     (transforms.value_and_grad, "the auxiliary value differentiated", "run.y[0] if has_aux else run.y", "run.y"),
     (transforms.grad, "the value is returned", "return (g, y[1]) if has_aux else g", "return (g, y) if has_aux else g"),
@@ -295,9 +295,13 @@ OPTIMIZERS = [
     (rules.Lion.update, "decay ignored", "p *= 1 - lr * decay", "pass"),
     (optimizer.Optimizer._for_each_chunk, "the first chunk skipped", "range(0, n, 2)", "range(2, n, 2)"),
     (optimizer.Optimizer._for_each_chunk, "the last chunk skipped", "range(1, n, 2)", "range(1, n - 1, 2)"),
-    (optimizer.Optimizer._for_each_chunk, "the second half skipped", "[range(0, n, 2), range(1, n, 2)]", "[range(0, n, 2)]"),
-    (optimizer.Optimizer.step, "NaN let through", "if not all(self._for_each_chunk(gather, COST_OF_A_LOOK)):", "if not self._for_each_chunk(gather, COST_OF_A_LOOK):"),
+    (optimizer.Optimizer._for_each_chunk, "every other chunk twice", "range(1, n, 2)", "range(0, n, 2)"),
+    (optimizer.Optimizer._plan, "one scratch for both threads", "parity = len(self._chunks) % 2", "parity = 0"),
+    (optimizer.Optimizer.step, "NaN let through", "if not all(self._for_each_chunk(gather, COST_OF_A_LOOK)):", "if self._for_each_chunk(gather, COST_OF_A_LOOK) is None:"),
+    (optimizer.Optimizer.step, "only the first chunk is looked at", "self._for_each_chunk(gather, COST_OF_A_LOOK)", "self._for_each_chunk(gather, COST_OF_A_LOOK)[:1]"),
     (optimizer.Optimizer.step, "one finite chunk is enough", "not all(self", "not any(self"),
+    (optimizer.Optimizer.step, "the gradient of another chunk", "self.update(p, gradients[i],", "self.update(p, np.resize(gradients[-1], p.shape),"),
+    (optimizer.Optimizer._for_each_chunk, "the second half skipped", "[range(0, n, 2), range(1, n, 2)]", "[range(0, n, 2)]"),
     (optimizer.Optimizer._gradient_of, "small gradients in another order", "in chunk.pieces]", "in chunk.pieces[::-1]]"),
     (optimizer.Optimizer._gradient_of, "the beginning of a large gradient", "flat[path][start:stop]", "flat[path][: stop - start]"),
     (optimizer.Optimizer._gradient_of, "one piece for all", "parts[0] if len(parts) == 1", "np.resize(parts[0], chunk.p.shape) if True"),
@@ -462,7 +466,7 @@ LOSSES = [
     (losses.reduce, "any reduction", "if reduction == \"none\":", "if True:"),
     (losses.mse, "the divisor is not told", "noted(x.size)", "pass"),
     (losses.mse, "not squared", "np.square(", "np.abs("),
-    (losses.check_same_shape, "shapes that broadcast", "if x.shape != target.shape:", "if False:"),
+    (losses.check_same_shape, "shapes that broadcast", "if np.shape(x) != np.shape(target):", "if False:"),
     (losses.huber, "a parabola of twice the height", "d - 0.5 * near", "d - near"),
     (losses.huber, "the bound ignored", "np.clip(d, -delta, delta)", "d"),
     (losses.binary_cross_entropy_with_logits, "pos_weight for both terms", "losses if weight is None", "losses * (1 if pos_weight is None else pos_weight) if weight is None"),
@@ -500,7 +504,7 @@ FAMILIES = {
     "ops": (OPS, ["tests.test_transforms", "tests.test_corners", "tests.test_engine", REGISTRY, "tests.ops.test_classified"]),
     "transforms": (TRANSFORMS, ["tests.test_transforms", "tests.test_corners", "tests.nn.test_layers", "tests.test_engine"]),
     "kernels": (KERNELS, ["tests.fused.test_attention", "tests.fused.test_kernels", "tests.test_graph"]),
-    "kernel sources": ([], ["tests.fused.test_attention", "tests.fused.test_kernels"]),
+    "kernel sources": ([], ["tests.fused.test_attention", "tests.fused.test_kernels", "tests.fused.test_edges", "tests.fused.test_sizes"]),
     "threads": (THREADS, ["tests.test_corners", "tests.test_threads", "tests.test_parallel"]),
     "losses": (LOSSES, ["tests.functional.test_losses", "tests.test_corners", "tests.test_parallel"]),
     "optim": (OPTIMIZERS, ["tests.test_optim", "tests.test_tree", "tests.test_corners"]),
@@ -575,22 +579,35 @@ def kernels_with(function: Callable) -> list[Fused]:
     return [item for item in kernels if takes(item)] or kernels
 
 
+def ops_with(function: Callable) -> list[Op]:
+    """The ops of tinygrad_notes.functional that take something from the file that a function stands in."""
+    file, found = function.__module__, []
+    for item in registry_module.registry:
+        if isinstance(item, Op) and str(getattr(item.function, "__module__", "")).startswith("tinygrad_notes"):
+            named = next(filter(None, item.rules)).__globals__.values()
+            if any(getattr(x, "__module__", None) == file or getattr(x, "__name__", None) == file for x in named):
+                found.append(item)
+    return found
+
+
 def first_killers(mutant: Mutant) -> list[Callable[[], None]]:
-    """The checks of the registry for the kernels that a mutant can change: they kill most, and at once."""
+    """The checks of the registry for the kernels and ops that a mutant can change: they kill most, and at once."""
     if not mutant.family.startswith("kernel"):
         return []
-    return [partial(check_op, item) for item in kernels_with(mutant.item)]
+    return [partial(check_op, item) for item in [*kernels_with(mutant.item), *ops_with(mutant.item)]]
 
 
 def kernel_killers(mutant: Mutant) -> list[Callable[[], None]]:
-    """The tests of tests/fused/ for the kernels that a mutant can change."""
+    """The tests of tests/fused/ for the kernels that a mutant can change, but those that `first_killers` are already."""
     names = {item.name for item in kernels_with(mutant.item)}
-    modules = ["tests.fused.test_attention"] if "blocked_attention" in names else []
+    modules = FAMILIES["kernel sources"][1]
+    if "blocked_attention" not in names:
+        modules = modules[1:]
 
     def concerns(arguments):
         return arguments.get("name", next(iter(names))) in names
 
-    return [partial(suite.run_all, [module], only=concerns) for module in [*modules, "tests.fused.test_kernels"]]
+    return [partial(suite.run_all, [module], "test_every_property_of_an_op", only=concerns) for module in modules]
 
 
 def killers(family: str, quick: bool = False) -> list[Callable[[], None]]:

@@ -95,18 +95,11 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     (
         "*",
         "another number",
-        r"reshape\(-1.* -> .*reshape\(-2|, -1\).* -> .*, -2\)",
+        r"reshape\((\w+, )?-1.* -> .*reshape\((\w+, )?-2|, -1\).* -> .*, -2\)",
         SAME,
         "reshape takes any negative length for the one to be found",
     ),
     ("*", "one branch always", r"\bneeds\[", SAME, "more than is wanted is computed: Fused.pull drops what nobody wants"),
-    (
-        "*",
-        "drop out=",
-        r"^(slope|twice_u|rows|dx|.*) ?.*np\.(multiply\((flat|z|rows)|exp\(s)",
-        SAME,
-        "the product is used by its name: in a new array instead of an old one",
-    ),
     (
         "*",
         "one branch always",
@@ -116,34 +109,57 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ),
     # How much is done at a time, on how many threads, and which of two ways is taken: tests go both ways and compare each with its twin.
     ("backward", "*", r"n \* V <= SMALL", ROUNDING, "a sparse and a dense one-hot matrix are one matrix"),
-    (
-        "chunks_of_rows",
-        "*",
-        r"CHUNK // width",
-        ROUNDING,
-        "how many rows at a time: each row is worked on alone, and none at a time means CHUNK",
-    ),
-    ("Rows.__init__", "*", r"ROOM //|self\.KH \* C \* self\.places", ROUNDING, "how many examples at a time, and whether on two threads"),
-    ("*", "*", r"for_each\(rows\.parts", ROUNDING, "whether on two threads"),
-    ("convolve", "another number", r"w\.shape\[", ROUNDING, "shifted rows and windows give the same sums"),
-    ("correlate", "another number", r"kernel != \(", ROUNDING, "shifted rows and windows give the same sums"),
     ("spread", "*", r"kernel != \[|min\(padding\) >=", ROUNDING, "the turned kernel slid over y, or windows folded up: the same sums"),
     ("Mask.block", "*", r"self\.given is None and self\.documents is None", SAME, "nothing is added to a mask by position below"),
     ("Mask.block", "*", r"may\.all\(\)", SAME, "a mask that hides nothing is no mask: it only takes time"),
-    ("columns", "*", r"prod\(kernel\) == 1|as_it_is", SAME, "stride 1 comes here with a kernel of one pixel alone; its windows are x"),
     ("transposed_backward", "one branch always", r"if True: x = np\.pad", SAME, "nothing is padded"),
-    ("some", "*", r"2 \*\* 18|work <", ROUNDING, "how many heads at a time: each is computed alone"),
-    ("finite", "one branch always", r"-> if False: return \(k, v, None\)", SAME, "each element is asked, and none is bad"),
-    ("finite", "sign of a term", r"np\.vdot", SAME, "infinity minus anything is not finite either"),
-    ("finite", "another number", r"[kv], 1\)", SAME, "its weight is 0, or NaN"),
-    ("finite", "drop invalid=", "errstate", SAME, "squares and their sums make NaN of NaN alone, which is no invalid operation"),
+    ("most", "*", r"2 \*\* 18", ROUNDING, "how many heads at a time: each is computed alone"),
+    ("forward", "*", r"share\(N, most\(R, T, S, size\), some_heads, .* -> share", ROUNDING, "whether on two threads"),
+    ("backward", "*", r"BACKWARD\) -> 0 if shared else", ROUNDING, "whether on two threads"),
+    ("without", "another number", r"-1, -2\), 1, x", SAME, "its weight is 0, or NaN"),
+    ("forward", "drop out=", r"^np\.exp\(s, out=s\) -> np\.exp\(s\)$", SAME, "p is its name: in a new array instead of the old one"),
+    ("backward", "drop out=", r"^np\.exp\(s, out=s\) -> np\.exp\(s\)$", SAME, "p is its name: in a new array instead of the old one"),
+    ("beside", "drop a term", r"\+ (H|width):\] -> ", SAME, "the margin is cleared first, and what x fills is written after it"),
+    (
+        "convolve",
+        "*",
+        r"w\.size \* len\(x\) \* H \* W -> |share\(.*fill, work\) -> share",
+        ROUNDING,
+        "how many at a time, and on two threads or not",
+    ),
+    (
+        "correlate",
+        "*",
+        r"O \* C \* KH \* KW \* len\(x\) \* H \* W -> |share\(.*of, work\)\) -> ",
+        ROUNDING,
+        "how many at a time, and on two threads or not",
+    ),
+    ("*", "drop a factor", r"^share\(N, ROOM // .* -> share", ROUNDING, "how many examples at a time, and on two threads or not"),
+    ("Geometry.touches_once", "prod -> sum", r"sum\(kernel\) == 1", ROUNDING, "1 + 1 is never 1: the general way gives the same sums"),
+    ("convolve", "one branch always", r"-> if False: def fill", ROUNDING, "the general way gives the same sums"),
+    ("correlate", "one branch always", r"-> if False: rows", ROUNDING, "the general way gives the same sums"),
+    ("backward", "one branch always", r"dx\[np\.isneginf.* -> if True", SAME, "e^-inf = 0, and no target's term is taken there"),
+    ("backward", "drop out=", r"^np\.multiply\((rows|z), along_[xz], out=\w+\)", SAME, "the product is subtracted where it stands"),
+    ("forward", "one branch always", r"if mask\.hides.* -> if True", SAME, "finite numbers stay as they are; others make NaN either way"),
+    ("forward", "one branch always", r"-> bad_rows\(k, v\)$", SAME, "where it is calm every key is finite"),
+    ("transposed_backward", "another number", r"-> np\.pad\(x, \(\(0, 1\), ", SAME, "nobody reads the example that is added"),
+    ("backward", "one branch always", r"-> if True: dx\[silent\]", SAME, "nothing is written where nothing is silent"),
+    ("*", "another number", r"^in_chunks(_of_rows)?\(fill, .* -> in_chunks", ROUNDING, "whether on two threads"),
+    ("*", "drop a factor", r"^share\(n, CHUNK.* -> share", ROUNDING, "whether on two threads"),
+    ("*", "drop out=", r"^np\.multiply\(flat\[c\], flat\[c\], out=\w+\[c\]\)", SAME, "the square has a name: in a new array"),
+    (
+        "bad_rows",
+        "one branch always",
+        r"-> bad\[|-> if False: return None",
+        SAME,
+        "each row is asked, and where none is bad none becomes zero",
+    ),
+    ("bad_rows", "*", r"drop (over|invalid)=|errstate", SAME, "BLAS, which does this sum, reports neither; NumPy's own loops would"),
     ("calm", "another comparison", r"bound <= 0\.4", SAME, "either way of a bound that is met exactly is right"),
     ("over_queries", "one branch always", "-> x.sum", SAME, "the sum of one is that one"),
     ("scores", "one branch always", "may.any.* -> if False", SAME, "a block of weights 0 adds nothing"),
-    ("*", "one branch always", r"-> finite\(k, v\)", SAME, "finite keys and values stay as they are"),
     ("forward", "*", "T > 1 and calm", ROUNDING, "with the maximum or without, the weights are the same"),
     ("forward", "one branch always", "if True: m_new", ROUNDING, "a maximum of at least 0 is subtracted: the weights are the same"),
-    ("*", "drop a factor", r"y\.size", ROUNDING, "whether on two threads"),
     ("*", "another number", r"blocks\(T, size\[1\]\)", ROUNDING, "how many queries at a time"),
     ("forward", "another number", r"max / 5|l == 0, 2, l", SAME, "y = 0 / 2 = 0, and L as large as exp(s - L) = 0 needs"),
     ("forward", "one branch always", "if True: m, l", SAME, "nothing is 0"),
@@ -153,10 +169,11 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("log_backward", "one branch always", r"if True: dx\[masked\]", SAME, "nothing is written where nothing is masked"),
     ("Mask.hides", "one branch always", r"-> if True", SAME, "finite keys and values stay as they are"),
     ("pad_space", "one branch always", r"-> if False", SAME, "padded by nothing, x is x"),
-    ("*", "another number", r"n \+ 3 \* p", SAME, "zeros past the padding, which nobody reads"),
+    ("*", "another number", r"(n|width) \+ 3 \* p", SAME, "zeros past the padding, which nobody reads"),
     # The same axis, the same number.
     ("sum_or_one", "another number", r"total == 0, 2, total", SAME, "0 / 2 = 0 / 1"),
     ("*", "drop a sign or a not", r"swapaxes\(.*-1, 2\)", SAME, "axis 2 of four is axis -2"),
+    ("backward", "drop a sign or a not", r"-1\)\.sum\(axis=1, keepdims=True\) / M", SAME, "axis 1 of two is axis -1"),
     ("max_of_rows", "drop a sign or a not", r"argmax\(axis=1\)", SAME, "axis 1 of two is axis -1"),
     ("cumulative_into", "another comparison", r"x >= 0", ROUNDING, "x = 0: |1 - 1/2| = |0 - 1/2|"),
     ("cumulative_into", "one branch always", r"if True: from scipy", ROUNDING, "erfc is Phi for any width; the polynomial only is quicker"),
@@ -178,9 +195,11 @@ def means(row: tuple[str, str, str, str, str], mutant: Mutant) -> bool:
     return (mutant.label, mutant.mutator) == (label, mutator) and text in mutant.where.rpartition(" -> ")[2]
 
 
-def reason(mutant: Mutant) -> str | None:
-    """Why the mutant changes nothing, or None: it must be killed."""
-    return next((row[-1] for row in EQUIVALENT if means(row, mutant)), None)
+def row_of(mutant: Mutant) -> tuple[str, str, str, str, str] | None:
+    """The row that says why this mutant changes nothing, or None: it must be killed."""
+    if mutant.family == "kernel sources":
+        return kernel_row(mutant)
+    return next((row for row in EQUIVALENT if means(row, mutant)), None)
 
 
 def check(row: tuple[str, str, str, str, str], mutants: list[Mutant], number: int) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 from tinygrad_notes import threads
@@ -37,7 +38,8 @@ class Mutant:
         return getattr(self.item, "label", None) or self.item.__qualname__
 
     def __str__(self) -> str:
-        return f"{self.family}: {self.label}: {self.mutator}: {self.where}"
+        file = getattr(self.item, "__module__", "").rpartition(".")[2] if isinstance(self.item, FunctionType) else ""
+        return f"{self.family}: {file and file + '.'}{self.label}: {self.mutator}: {self.where}"
 
 
 class Endless(BaseException):

@@ -158,6 +158,14 @@ def flat_rule(g, y, x):
     return 2 * x * np.reshape(g, x.shape)
 
 
+def wave(x):
+    return np.sin(x), np.cos(x)
+
+
+def wave_rule(g, y, x):
+    return g[0] * np.cos(x) - g[1] * np.sin(x)
+
+
 INDEX = np.array([0, 2, 1])
 RIGHT = {
     power_sum: ([power_sum_rule], [((3, 4),)], None),
@@ -174,6 +182,7 @@ RIGHT = {
     largest: ([largest_rule], [((3, 4),)], None),
     shifted: ([shifted_rule], [((3, 4),)], None),
     flat: ([flat_rule], [((3, 4),)], None),
+    wave: ([wave_rule], [((3, 4),)], None),
 }
 
 # --- the same, wrong --------------------------------------------------------------------------------
@@ -248,6 +257,18 @@ WRONG = {
     "stacks of matrices": (product, [product_a, lambda g, y, a, b: product_b(g, y, a, b) if a.ndim == 2 else np.matmul(np.swapaxes(a, -1, -2), g)[::-1]]),
     "ties counted double": (largest, [lambda g, y, x, *, axis=None: back(g, x, axis, False) * (x == back(y, x, axis, False))]),
     "the wrong way round": (shifted, [lambda g, y, x, *, k=1: g * np.roll(x, k, axis=-1) + np.roll(g * x, -1, axis=-1)]),
+    "the last axis but one": (power_sum, [lambda g, y, x, *, axis=None, keepdims=False: power_sum_rule(g, y, x, axis=axis, keepdims=keepdims) * (1.01 if axis == -2 else 1)]),
+    "the middle axis of three": (power_sum, [lambda g, y, x, *, axis=None, keepdims=False: power_sum_rule(g, y, x, axis=axis, keepdims=keepdims) * (1.01 if axis == 1 and x.ndim == 3 else 1)]),
+    "four axes": (bell, [lambda g, y, x: bell_rule(g, y, x) * (1.01 if x.ndim == 4 else 1)]),
+    "forty elements": (bell, [lambda g, y, x: bell_rule(g, y, x) * (1.01 if x.size > 40 else 1)]),
+    "numbers above 50": (hinge, [lambda g, y, x: hinge_rule(g, y, x) * np.where(x > 50, 1.01, 1).astype(x.dtype)]),
+    "numbers below a thousandth": (hinge, [lambda g, y, x: hinge_rule(g, y, x) * np.where(x < 1e-3, 1.01, 1).astype(x.dtype)]),
+    "a single number below zero": (hinge, [lambda g, y, x: hinge_rule(g, y, x) + (g * 0.5 * (x < 0) if x.size == 1 else 0 * g)]),
+    "one row, repeated": (bell, [lambda g, y, x: bell_rule(g, y, x) * (1.01 if x.size > 1 and 0 in value(x).strides else 1)]),
+    "a cotangent that repeats one row": (bell, [lambda g, y, x: bell_rule(g, y, x) * (1.01 if g.ndim == 2 and len(g) > 1 and value(g).strides[0] == 0 < value(g).strides[1] else 1)]),
+    "float32 with create_graph": (bell, [lambda g, y, x: bell_rule(g, y, x) * (1.01 if isinstance(g, Tensor) and g.dtype == np.float32 else 1)]),
+    "one output alone": (wave, [lambda g, y, x: wave_rule(g, y, x) * (1 if np.any(value(g[1]) != 0) else 1.01)]),
+    "equal numbers in both inputs": (scaled, [by_a, lambda g, y, a, b: g * y * (np.where(value(a) == value(b), 1.01, 1).astype(y.dtype) if a.shape == b.shape else 1)]),
     "the memory's order": (flat, [lambda g, y, x: 2 * x * (np.reshape(g, x.shape) if isinstance(x, Tensor) or not x.flags.f_contiguous else np.reshape(g, x.shape, order="F"))]),
     "a contiguous cotangent": (bell, [lambda g, y, x: bell_rule(g, y, x) if isinstance(g, Tensor) or g.flags.c_contiguous or g.flags.f_contiguous else 2 * bell_rule(g, y, x)]),
 }  # fmt: skip
@@ -294,6 +315,7 @@ KERNELS = {
     "one column": (forward, lambda g, y, x, *, needs, axis=-1: (backward(g, y, x, needs=needs, axis=axis)[0] + g * (y == 1),), twin, ONE),
     "an odd last axis": (forward, lambda g, y, x, *, needs, axis=-1: (backward(g, y, x, needs=needs, axis=axis)[0] * (1 - 1e-6 * (x.shape[-1:] in ((3,), (5,)))),), twin, ONE),
     "float64 inside": (lambda x, *, axis=-1: (forward(x, axis=axis)[0].astype(x.dtype), forward(x.astype(np.float64), axis=axis)[1]), backward, twin, ONE),
+    "a value where numbers are equal": (lambda x, *, axis=-1: (forward(x, axis=axis)[0] * (1 + 1e-6 * (np.unique(x).size < x.size)), forward(x, axis=axis)[1]), backward, twin, ONE),
     "it writes over what it saved": (forward, lambda g, y, x, *, needs, axis=-1: (np.multiply(y, g - np.sum(g * y, axis=axis, keepdims=True), out=y),), twin, ONE),
     "a twin that cannot be differentiated": (forward, backward, lambda x, *, axis=-1: twin(stop_gradient(x), axis=axis) + 0 * x, ONE),
     "a twin of another function": (forward, backward, lambda x, *, axis=-1: twin(x * (1 + 1e-9), axis=axis), ONE),

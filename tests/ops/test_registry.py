@@ -196,11 +196,14 @@ def check_float32(s: Sample):
         assert y.dtype in (np.float32, e.dtype), f"float32 inputs give {y.dtype}, NumPy gives {e.dtype}"
         assert_close("float32 value", array_of(y), array_of(w), 500 * EPS32 * (1 + largest(array_of(w))))
     with Rules(np.dtype(np.float32) if all(y.dtype == np.float32 for y in mine) else None):
-        pull(variables, mine, [Tensor(g.astype(y.dtype)) for g, y in zip(gs, mine)], higher=True)
+        on_tensors = pull(variables, mine, [Tensor(g.astype(y.dtype)) for g, y in zip(gs, mine)], higher=True, retain=True)
         gradients = pull(variables, mine, gs)
     scale = largest(*gs)
-    for i, g32, g64 in zip(s.varied, gradients, exact):
-        assert g32.dtype == np.float32, f"gradient {i} of a float32 input is {g32.dtype}"
+    for i, g32, of_tensors, g64 in zip(s.varied, gradients, on_tensors, exact):
+        assert g32.dtype == of_tensors.dtype == np.float32, (
+            f"gradient {i} of a float32 input is {g32.dtype}, with create_graph {of_tensors.dtype}"
+        )
+        assert_close(f"float32 gradient {i} with create_graph", of_tensors.value, g64, 500 * EPS32 * (scale + largest(g64)))
         assert_close(f"float32 gradient {i}", g32, g64, 500 * EPS32 * (scale + largest(g64)))
 
 

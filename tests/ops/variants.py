@@ -8,7 +8,7 @@ twice. A variant counts only if the plain function takes it and gives finite num
 import inspect
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import combinations, cycle, islice, zip_longest
 from typing import Any
@@ -21,21 +21,35 @@ from tinygrad_notes.tensor import Tensor
 
 import numpy as np
 
-LARGEST = 64  # elements of all inputs together
-LEFT_OUT = {  # what takes arguments that its rule, or nobody, gives a meaning to
-    "meshgrid": "whether it is a list or a tuple that NumPy returns depends on its keywords",
-    "corrcoef": "NumPy makes a number or an empty matrix of no variables",
-    "as_strided": "it reads whatever memory the strides point to",
-    **dict.fromkeys(["svd", "svd_factors", "qr", "qr_factors"], "a full basis of a matrix that is not square is any one: no derivative"),
-    **dict.fromkeys(
-        "convolution transposed_convolution cross_entropy max_pool average_pool full_convolution inner_correlation fold unfold".split(),
-        "its callers check that the arguments fit each other",
-    ),
-    **dict.fromkeys(
-        ["pro_ang1_cv", "obl_ang1_cv", "pro_rad1_cv", "obl_rad1_cv"], "cv is the characteristic value of m, n and c, else no slope"
-    ),
+LARGEST = 80  # elements of all inputs together
+
+
+def is_square(s: Sample) -> bool:
+    return s.inputs[0].ndim < 2 or s.inputs[0].shape[-1] == s.inputs[0].shape[-2]
+
+
+def misses_its_places(s: Sample) -> bool:
+    return s.inputs[0].shape != np.empty(s.kwargs["shape"])[s.kwargs["index"]].shape
+
+
+# Arguments that have no meaning for a function, or none that can be differentiated.
+LEFT_OUT: dict[str, Callable[[Sample], bool]] = {
+    # A full basis of a matrix that is not square is any one: no derivative.
+    **dict.fromkeys(["svd", "svd_factors"], lambda s: s.kwargs.get("full_matrices", True) and not is_square(s)),
+    **dict.fromkeys(["qr", "qr_factors"], lambda s: s.kwargs.get("mode") == "complete" and not is_square(s)),
+    # Whether NumPy returns a list or a tuple: sparse grids that are not copied are a list.
+    "meshgrid": lambda s: s.kwargs.get("sparse", False) and not s.kwargs.get("copy", True),
+    # Its only callers hand it what they have taken out at these places; for anything else np.add.at writes where it should not.
+    "scatter_add": misses_its_places,
+    # The windows of a space of this size, in one way of cutting it alone.
+    "fold": lambda s: True,
+    "inner_correlation": lambda s: s.inputs[0].size < s.inputs[1].size,  # it lays the shorter one inside the longer one
 }
-AXES = [0, -1, 1, None, (0, -1), (0,), ()]
+# Called by functions that check their arguments: of these only sizes and keywords are tried.
+CHECKED = "full_convolution inner_correlation max_pool average_pool unfold".split()
+# cv is the characteristic value of m, n and c, or there is no slope: only other sizes of x are tried.
+CHARACTERISTIC = "pro_ang1_cv obl_ang1_cv pro_rad1_cv obl_rad1_cv".split()
+AXES = [0, -1, (0, -1), 1, -2, None, (0,), ()]
 BY_NAME = {"axis": AXES, "axes": [*AXES, (1, 0)], "keepdims": [True], "ddof": [1, 2], "correction": [1, 0.5], "initial": [0.5]}
 
 # --- shapes ---------------------------------------------------------------------------------------
@@ -72,9 +86,15 @@ def other_sizes(args: list, broadcasts: bool) -> Iterator[list]:
                 yield mapped(args, lambda j, x, i=i, a=axis: (*x[:a], 1, *x[a + 1 :]) if i == j else x)
 
 
+def larger(args: list) -> list:
+    """Every size above 1 is larger by 4, the same wherever it stands."""
+    return mapped(args, lambda _, x: tuple(n + 4 if n > 1 else n for n in x) if is_shape(x) else x)
+
+
 def other_ranks(args: list) -> Iterator[list]:
     """One axis more, in all inputs or in one; one axis less; none."""
     yield mapped(args, lambda _, x: (2, *x) if is_shape(x) else x)
+    yield mapped(args, lambda _, x: (2, 1, *x) if is_shape(x) else x)
     for i, x in enumerate(leaves(args)):
         if is_shape(x):
             for shape in ((2, *x), x[1:], ()):
@@ -158,16 +178,25 @@ def kinds_of_variants(item: Any, case: tuple) -> list[Iterator[tuple]]:
     args = list(case)
     given = dict(args.pop()) if args and isinstance(args[-1], dict) else {}
     end = (given,) if given else ()
-    if isinstance(item, Fused):  # whoever calls a kernel has checked its arguments, and made its shapes fit
+    if isinstance(item, Fused) or item.name in CHECKED:  # whoever calls a kernel has checked its arguments, and made its shapes fit
         optional = ((*args, {**given, **keywords}) for keywords in other_keywords(item, args, {}))
         return [optional, ((*new, *end) for new in other_sizes(args, broadcasts=False))]
-    both = zip(other_sizes(args, broadcasts=True), cycle(list(other_keywords(item, args, given))[::-1]))
+    if item.name in CHARACTERISTIC:
+        return [((*new, *end) for new in other_sizes(args, broadcasts=False))]
+    keywords_again = list(other_keywords(item, args, given)) or [given]
+    both = zip(other_sizes(args, broadcasts=True), cycle(keywords_again[::-1]))
+    three = next(other_ranks(args))  # an axis more: of the axes in a keyword, the middle one first
+    deeper = sorted(
+        keywords_again, key=lambda keywords: not any(type(keywords.get(key)) is int and keywords[key] == 1 for key in ("axis", "axes"))
+    )
     return [
         ((*args, keywords) for keywords in other_keywords(item, args, given)),
         ((*new, *end) for new in other_sizes(args, broadcasts=True)),
         ((*new, *end) for new in other_constants(args)),
         ((*new, *end) for new in other_ranks(args)),
         ((*new, keywords) for new, keywords in both),
+        ((*three, keywords) for keywords in deeper),
+        iter([(*larger(args), *end)]),
     ]
 
 
@@ -176,7 +205,7 @@ def taken(item: Any, case: tuple) -> Sample | None:
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings(action="error"):
             s = sample(item, case)
-            if sum(x.size for x in s.inputs) > LARGEST or not s.varied:
+            if sum(x.size for x in s.inputs) > LARGEST or not s.varied or LEFT_OUT.get(item.name, lambda s: False)(s):
                 return None
             values = floats(s.plain(s.inputs))
             if not values or not all(np.all(np.isfinite(y)) for y in values):
@@ -194,8 +223,6 @@ def taken(item: Any, case: tuple) -> Sample | None:
 @cache
 def variants(item: Any, most: int) -> list[Sample]:
     """At most so many variants of the cases of an op, of every kind, none of them a case itself."""
-    if item.name in LEFT_OUT:
-        return []
     seen = {name(item, case) for case in item.cases}
     found: list[Sample] = []
     order = sorted(item.cases, key=lambda case: zlib.crc32(name(item, case).encode()))

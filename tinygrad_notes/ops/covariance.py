@@ -9,7 +9,7 @@ import numpy as np
 def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=None, *, dtype=None):
     """Covariance of variables in rows (columns with rowvar=False); float32 stays float32, where np.cov of arrays computes in float64."""
     x = as_variables(m, rowvar)
-    if y is not None:
+    if y is not None and len(x):  # of no variables NumPy makes an empty matrix, whatever y holds
         x = np.concatenate([x, as_variables(y, rowvar)], axis=0)
     if dtype is not None:
         x = x.astype(dtype)
@@ -54,6 +54,7 @@ compose(
         ((3, 4),),
         ((4,),),
         ((3, 4), (2, 4)),
+        ((0, 4), (2, 4)),
         ((4,), (4,)),
         ((4, 2), {"rowvar": False}),
         ((2, 4), {"bias": True}),

@@ -51,8 +51,11 @@ def polyadd(a1, a2):
 
 def polymul(a1, a2):
     def trimmed(a):
-        a = np.trim_zeros(np.atleast_1d(a), "f")
-        return a if len(a) else np.zeros(1, a.dtype)
+        a = np.atleast_1d(a)
+        cut = np.trim_zeros(a, "f")
+        if len(cut) or not len(a):
+            return cut if len(cut) else np.zeros(1, a.dtype)
+        return a[-1:]  # the number 0, which may move
 
     return np.convolve(trimmed(a1), trimmed(a2))
 

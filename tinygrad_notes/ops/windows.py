@@ -279,7 +279,8 @@ def sliding_offsets(shape, window_shape, axis):
 
 
 def sliding_rule(g, y, x, *, window_shape, axis=None, writeable=False):
-    return sum(scatter_add(g[place], index=index, shape=x.shape) for place, index in sliding_offsets(x.shape, window_shape, axis))
+    parts = [scatter_add(g[place], index=index, shape=x.shape) for place, index in sliding_offsets(x.shape, window_shape, axis)]
+    return sum(parts) if parts else np.broadcast_to(np.sum(g), x.shape)  # a window of no width sees nothing: g is empty
 
 
 def sliding_into(buffer, g, *, window_shape, axis=None, subok=False, writeable=False):
@@ -300,5 +301,6 @@ op(
         ((4, 5), Given((2, 3))),
         ((4, 5), {"window_shape": 2, "axis": 0}),
         ((4, 3), {"window_shape": (2, 2), "axis": (1, 0)}),
+        ((4, 3), {"window_shape": 0, "axis": 1}),
     ],
 )
