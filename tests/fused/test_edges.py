@@ -8,6 +8,7 @@ import sys
 import tinygrad_notes as tn
 from tinygrad_notes import functional as F
 from tinygrad_notes.fused import embedding as embedding_file
+from tinygrad_notes.fused import windows
 
 import numpy as np
 import pytest
@@ -93,6 +94,13 @@ def test_a_class_that_weighs_nothing_still_smooths():
             found.append(tn.gradients(F.cross_entropy(t, np.array([0, 0, 1, 2]), weight=weight, label_smoothing=0.3), t))
     assert np.all(np.abs(found[1][:2]).max(axis=1) > 1e-3)
     np.testing.assert_allclose(*found, rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (2, 0), (0, 3)])
+def test_padded_space_is_that_of_numpy(padding):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    expected = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)], constant_values=-np.inf)
+    np.testing.assert_array_equal(windows.pad_space(x, padding, -np.inf), expected)
 
 
 def test_half_precision_goes_to_the_twins():

@@ -116,7 +116,7 @@ def report(found: list[Record], broken: list[str], seconds: float) -> None:
     print(f"{sum(len(r.equivalent()) for r in found)} equivalent, {without} without effect, {len(survivors)} survived, {seconds:.0f} s")
     for r in found:
         if missing := len(r.mutants) - len(r.outcomes):
-            print(f"{r.head['family']}: {missing} not tried yet")
+            print(f"{r.family}: {missing} not tried yet")
     for line in survivors:
         print(f"survived: {line}")
     for label in broken:
