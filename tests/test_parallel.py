@@ -16,6 +16,14 @@ RNG = np.random.default_rng(0)
 IDS = RNG.integers(0, 11, (5, 9))
 
 
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch):
+    """Also where the tests run on one core, or with one BLAS thread."""
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    if not isinstance(threads.blas_pools(), str):
+        monkeypatch.setattr(threads, "_blas_is_threaded", lambda: True)
+
+
 def model_and_params(**changes):
     model = gpt.GPT(gpt.Config.tiny(dtype=np.float64, **changes), np.random.default_rng(0))
     return model, tn.parameters(model)

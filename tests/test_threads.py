@@ -1,7 +1,10 @@
 """Kernels on two threads give the very same numbers; BLAS gets its threads back, whatever happens."""
 
 import os
+import signal
 import threading
+import time
+import warnings
 
 import tinygrad_notes as tn
 from tinygrad_notes import functional as F
@@ -17,6 +20,7 @@ threadpoolctl = pytest.importorskip("threadpoolctl", reason="without threadpoolc
 def two_cores_and_no_job_too_small(monkeypatch):
     monkeypatch.setattr(threads, "LARGE", 0)
     monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(threads, "_blas_is_threaded", lambda: True)  # also where the tests run with one
 
 
 def blas_threads():
@@ -75,6 +79,48 @@ def test_a_system_that_keeps_no_thread_to_its_cores_is_no_error(monkeypatch):
     assert threads.both(lambda: 1, lambda: 2) == (1, 2)
     monkeypatch.delattr(os, "sched_setaffinity")
     assert threads.both(lambda: 1, lambda: 2) == (1, 2)
+
+
+def test_ctrl_c_while_waiting_is_raised_when_the_other_thread_has_ended():
+    done = []
+
+    def second():
+        time.sleep(0.3)
+        done.append(1)
+
+    def first():
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            threads.both(first, second)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert done, "the second thread was left to itself"
+    assert threads.both(int, int) == (0, 0)
+
+
+def test_one_thread_where_blas_has_one(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    with threadpoolctl.threadpool_limits(1):
+        assert threads.both(threading.get_ident, threading.get_ident) == (threading.get_ident(),) * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are copies")
+def test_a_copy_of_the_process_has_all_of_its_blas_threads():
+    before = blas_threads()
+
+    def copied():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of a fork beside threads
+            child = os.fork()
+        if child == 0:
+            os._exit(0 if blas_threads() == before else 1)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert threads.both(copied, int)[0] == 0
 
 
 def test_shares_cover_everything_once(monkeypatch):

@@ -2,13 +2,14 @@
 
 Two threads that each run whole pieces of a job keep two cores busier than one thread whose matrix products use
 both, because all that is not a product then has two cores as well. BLAS has to be told, by threadpoolctl (the extra
-"fast"); without it, and inside a piece that has a thread already, everything runs one after the other.
+"fast"); without it, where BLAS has one thread already, and inside a piece that has a thread of its own, everything runs one
+after the other. Two threads, on any machine: more cores serve only what is left to BLAS, the linear maps.
 """
 
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import cache
@@ -18,6 +19,7 @@ LARGE = 2**25  # multiply-adds: below some 0.3 ms of work, waking a thread costs
 
 _one_at_a_time = threading.Lock()  # the number of BLAS threads belongs to the process
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
+_limit: Any = None  # what gives BLAS its threads back, while it is held to one
 
 
 @cache
@@ -36,9 +38,12 @@ def _worker() -> ThreadPoolExecutor:
 
 
 def _forget() -> None:
-    """In a child process: the threads of its parent are not there, and a lock that one of them held would stay shut."""
-    global _one_at_a_time
+    """In a child process: the threads of its parent are not there; a lock that one of them held would stay shut, and BLAS held to one thread."""
+    global _one_at_a_time, _limit
     _one_at_a_time = threading.Lock()
+    if _limit is not None:
+        _limit.restore_original_limits()
+        _limit = None
     _worker.cache_clear()
     _inside.set(False)
 
@@ -53,7 +58,10 @@ def cores() -> int:
 
 def _halves() -> tuple[set[int], set[int]] | None:
     """The cores that this thread may use, in two halves; None where the system does not tell, or has more to run than cores."""
-    if not hasattr(os, "sched_setaffinity") or os.getloadavg()[0] > cores() + 1:
+    try:
+        if not hasattr(os, "sched_setaffinity") or os.getloadavg()[0] > cores() + 1:
+            return None
+    except OSError:  # the load is not to be had
         return None
     mine = sorted(os.sched_getaffinity(0))
     return set(mine[: len(mine) // 2]), set(mine[len(mine) // 2 :])
@@ -68,17 +76,24 @@ def _keep_to(cores: set[int]) -> None:
 @contextmanager
 def _one_blas_thread():
     """Yields whether there is a second thread to be had, with BLAS held to one if so."""
-    pools = "not wanted" if _inside.get() or cores() < 2 else blas_pools()
-    if isinstance(pools, str) or not _one_at_a_time.acquire(blocking=False):
+    global _limit
+    if _inside.get() or cores() < 2 or not _blas_is_threaded() or not _one_at_a_time.acquire(blocking=False):
         yield False
         return
     token = _inside.set(True)
     try:
-        with pools.limit(limits=1, user_api="blas"):
+        with blas_pools().limit(limits=1, user_api="blas") as _limit:
             yield True
     finally:
+        _limit = None
         _inside.reset(token)
         _one_at_a_time.release()
+
+
+def _blas_is_threaded() -> bool:
+    """Whether BLAS can be told, and may use more than one thread: whoever allows it one (OPENBLAS_NUM_THREADS=1) wants no second one from us."""
+    pools = blas_pools()
+    return not isinstance(pools, str) and any(library.num_threads > 1 for library in pools.lib_controllers)
 
 
 def both(first: Callable, second: Callable) -> tuple[Any, Any]:
@@ -99,8 +114,17 @@ def both(first: Callable, second: Callable) -> tuple[Any, Any]:
         try:
             mine = _in_half(halves, 0, first)
         finally:
-            pending.exception()  # wait for it, whatever happened here
+            _wait(pending)  # whatever happened here
         return mine, pending.result()
+
+
+def _wait(pending: Future) -> None:
+    """Until it is done: a Ctrl-C meanwhile is raised after that."""
+    try:
+        pending.exception()
+    except BaseException:
+        _wait(pending)
+        raise
 
 
 def _in_half(halves: tuple[set[int], set[int]] | None, i: int, work: Callable) -> Any:
@@ -114,7 +138,7 @@ def _in_half(halves: tuple[set[int], set[int]] | None, i: int, work: Callable) -
 
 
 def share(n: int, most: int, work: Callable[[slice], Any], size: int) -> list:
-    """for_each with slices that cover 0..n-1, of at most `most`; where two threads share them, as many for one as for the other."""
+    """for_each with slices that cover 0..n-1, of at most `most`; where two threads share them, an even number."""
     count = -(-n // max(1, most))
     if size >= LARGE and n > 1:
         count += count % 2
@@ -128,7 +152,7 @@ def for_each(parts: Sequence, work: Callable, size: int) -> list:
     if len(parts) < 2 or size < LARGE:
         return [work(part) for part in parts]
     results: list = [None] * len(parts)
-    queue = iter(range(len(parts)))  # whoever is free takes the next one; next() is atomic
+    queue = iter(range(len(parts)))  # whoever is free takes the next one; next() is atomic under the interpreter's lock
 
     def take() -> None:
         for i in queue:

@@ -226,6 +226,18 @@ def test_the_weights_are_those_of_the_output(options):
     assert np.allclose(F.attention_weights(q, k, scale=0.0), 1 / 6)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["k", "v"])
+def test_what_is_not_finite_and_not_hidden_is_what_the_formula_gives(where, bad):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=(1, 3, 2)) for name in "qkv"}
+    arrays[where][0, 0, 0] = bad
+    with np.errstate(invalid="ignore"):
+        y = F.scaled_dot_product_attention(*arrays.values())
+        with tn.reference():
+            np.testing.assert_array_equal(np.isnan(y), np.isnan(F.scaled_dot_product_attention(*arrays.values())))
+
+
 def test_heads_that_add_into_one_bias_stay_on_one_thread(monkeypatch):
     sizes = []
     monkeypatch.setattr(attention, "share", lambda n, most, work, size: sizes.append(size) or [work(slice(0, n))])

@@ -265,7 +265,7 @@ def dense(q, k, v, bias, *, mask: Mask, scale: float, size: Any = None):
     shape = (*q.shape[:-1], v.shape[-1])
     q, k, v = grouped(q, k, v)
     (N, _, T, _), S = q.shape, k.shape[2]
-    bad = bad_rows(stop_gradient(k), stop_gradient(v))
+    bad = bad_rows(stop_gradient(k), stop_gradient(v)) if mask.hides(T, S) else None
     k, v = without(bad, k, v)
     s = np.matmul(q * scale, np.swapaxes(k, -1, -2))
     if bias is not None:

@@ -15,7 +15,8 @@ it KW times only, channels last, so that one row of the kernel is one product of
     y at row h:              the sum over i of  beside(row h + i)  times  w[:, :, i] as a matrix (KW C, O)
 
 The rows of one example are one matrix (H' W', KW C), because they lie one after the other. `spread` is a convolution
-with the kernel turned round where the stride is 1; otherwise it is the one that `fold`s windows.
+with the kernel turned round where the stride is 1, the padding no wider than the kernel reaches, and no row or column left
+over; otherwise it is the one that `fold`s windows.
 """
 
 from math import prod

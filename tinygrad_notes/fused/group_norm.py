@@ -33,13 +33,13 @@ def forward(x, weight, bias, *, groups, eps, silu):
     s = np.empty_like(y) if silu else None
 
     def fill(n):
-        rows, centre, squares = x3[n].reshape(-1, M), mean[n].reshape(-1, 1), r[n].reshape(-1, 1)  # views: filled
+        rows, centre, scale = x3[n].reshape(-1, M), mean[n].reshape(-1, 1), r[n].reshape(-1, 1)  # views: filled
         np.divide(sum_of_rows(rows), M, out=centre)
         z = np.subtract(rows, centre, out=y[n].reshape(rows.shape))
-        np.divide(sum_of_rows(z * z), M, out=squares)
-        squares += eps
-        np.sqrt(squares, out=squares)
-        z *= np.reciprocal(squares, out=squares)
+        np.divide(sum_of_rows(z * z), M, out=scale)
+        scale += eps
+        np.sqrt(scale, out=scale)
+        z *= np.reciprocal(scale, out=scale)
         a = affine(y[n], weight, bias, out=y[n])
         if s is not None:
             a *= sigmoid_into(s[n], a)

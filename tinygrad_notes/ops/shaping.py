@@ -84,7 +84,11 @@ def transpose_rule(g, y, x, *, axes=None):
     return g.transpose(None if axes is None else sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))  # back where they were
 
 
-op(np.transpose, transpose_rule, cases=[((2, 3, 4),), ((2, 3, 4), {"axes": (1, 2, 0)}), ((2, 3, 4), {"axes": (-1, 0, 1)}), ((2,), {"axes": 0}), ((),)])
+op(
+    np.transpose,
+    transpose_rule,
+    cases=[((2, 3, 4),), ((2, 3, 4), {"axes": (1, 2, 0)}), ((2, 3, 4), {"axes": (-1, 0, 1)}), ((2,), {"axes": 0}), ((),)],
+)
 op(np.swapaxes, lambda g, y, x, *, axis1, axis2: np.swapaxes(g, axis1, axis2), cases=[((2, 3, 4), {"axis1": 0, "axis2": -1})])
 op(
     np.moveaxis,

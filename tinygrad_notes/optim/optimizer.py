@@ -78,7 +78,7 @@ class Optimizer:
         Raises, with nothing changed: ValueError for other names or shapes, TypeError for another
         dtype, FloatingPointError for a gradient that is not finite, RuntimeError for a parameter that
         was given another array. Ctrl-C waits for the end of the step. Graphs that read the parameters
-        before are stale afterwards, and a walk over them raises.
+        before are stale afterwards, and a walk over them raises. Only a rule of your own that raises leaves a step half done.
         """
         rate = self.lr if lr is None else self._at_least_zero("lr", lr)
         flat = self._checked(grads)
@@ -97,9 +97,11 @@ class Optimizer:
                 self._refuse_not_finite(flat)
         with uninterrupted(), np.errstate(all="ignore"):  # a warning turned into an error would stop halfway
             self.steps += 1
-            self._for_each_chunk(update, COST_OF_AN_UPDATE)
-            for t in self._leaves.values():
-                cast(Leaf, t.node).touch()
+            try:
+                self._for_each_chunk(update, COST_OF_AN_UPDATE)
+            finally:
+                for t in self._leaves.values():
+                    cast(Leaf, t.node).touch()
 
     def state_dict(self) -> dict[str, Any]:
         """Copies: {"steps": int, moment's name: {path: array}}. Learning rate and other settings are the program's."""
@@ -119,6 +121,8 @@ class Optimizer:
 
     def check_state(self, state: dict[str, Any]) -> None:
         """Raise ValueError if `load_state_dict` would."""
+        if not isinstance(state, Mapping):
+            raise ValueError(f"{self._name}: the state is {describe(state)}, expected what state_dict gives")
         if set(state) != {"steps", *self.moments}:
             raise ValueError(
                 f"{self._name}: the state has {sorted(state)}, expected {sorted(['steps', *self.moments])}; load it into the kind of optimizer that made it"
@@ -185,6 +189,8 @@ class Optimizer:
         return bool(decay[path])
 
     def _check_names(self, what: str, given: Any) -> None:
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{self._name}: {what} is {describe(given)}, expected a dict with the names of params")
         if given.keys() != self._leaves.keys():
             missing, unexpected = (sorted(a - b)[:8] for a, b in [(self._leaves.keys(), given.keys()), (given.keys(), self._leaves.keys())])
             raise ValueError(f"{self._name}: {what} lacks {missing} and has unexpected {unexpected}; its names must be those of params")
@@ -213,7 +219,7 @@ class Optimizer:
         return flat
 
     def _for_each_chunk(self, work: Callable[[int], Any], cost: int) -> list[Any]:
-        """work(i) for each chunk: two threads, where it is much, take every other one each, so that no scratch is used by both."""
+        """work(i) for each chunk, first of even i: two threads, where it is much, take every other one each, so that no scratch is used by both."""
         n = len(self._chunks)
         if n == 1:
             return [work(0)]
