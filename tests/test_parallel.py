@@ -20,8 +20,7 @@ IDS = RNG.integers(0, 11, (5, 9))
 def two_threads(monkeypatch):
     """Also where the tests run on one core, or with one BLAS thread."""
     monkeypatch.setattr(threads, "cores", lambda: 2)
-    if not isinstance(threads.blas_pools(), str):
-        monkeypatch.setattr(threads, "_blas_is_threaded", lambda: True)
+    monkeypatch.setattr(threads, "_blas_is_threaded", lambda: not isinstance(threads.blas_pools(), str))
 
 
 def model_and_params(**changes):
