@@ -272,7 +272,7 @@ def test_the_page_of_canned_results():
     row = next(line for line in text.splitlines() if line.startswith("| W1 |"))
     assert row == "| W1 | MLP 2-64-64-1, batch 64 | 20 ms | 0.40<br>0.39–0.41 | 0.20<br>0.19–0.21 | – | 0.20 | 0.12 |"
     assert "| W2 |" in text and "**0.40<br>0.39–0.41**" in text and "~3.1" in text
-    assert "- W1: 0.40 for a target of 0.20, 100% above it; NumPy by hand needs 0.20, so the engine adds +100% to it." in text
+    assert "- W1: 0.40 for a target of 0.20, 100% above it; NumPy by hand needs 0.20, the engine 100% more." in text
     assert "- W3: " not in text
     assert "- Not timed, W1, W3, W4, W5, W6, W7-512, W7-2048, W7-8192, tape, decode: HIPS autograd: too large." in text
     assert "| W4 | 12.3 | 45.6 |" in text

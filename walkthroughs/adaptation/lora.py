@@ -381,7 +381,7 @@ for kind, (right, n, whole) in topic_of.items():
     gained = (right - guess) / max(everything - guess, 1e-9)
     print(f"    {kind:16} {n:8,} parameters ({n / whole:.1%})   {right:6.1%}   {gained:4.0%} of the gain over guessing")
 print(
-    "the paper's RoBERTa, with all of the web behind it, loses nothing; what this BERT lacks has to be learnt, and that is no small change"
+    "the paper's RoBERTa, with 160 GB of text behind it, loses nothing; what this BERT lacks has to be learnt, and that is no small change"
 )
 if not options.quick:
     assert topic_of["the head alone"][0] < topic_of["rank 4, q and v"][0], "the adapter should add to what a head alone learns"

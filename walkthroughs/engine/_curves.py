@@ -40,18 +40,14 @@ def differences(path: Path, hs, measured, theory, eps, steps, columns, errors, b
     figure.savefig(path)
 
 
-def recipes(path: Path, share: dict, earlier: dict, kinds: list[str], by_kind, worth: dict) -> None:
-    """What each check notices, beside an earlier measurement; by kind of mistake (kinds, checks); and without an ingredient."""
+def recipes(path: Path, share: dict, kinds: list[str], by_kind, worth: dict) -> None:
+    """What each check notices; by kind of mistake (kinds, checks); and without an ingredient."""
     figure, [[left, middle, right]] = canvas(3, 1, 16, 4.6)
     names, at = list(share), np.arange(len(share))
-    left.barh(at + 0.2, [100 * share[n] for n in names], 0.38, color=BLUE, label="here")
-    left.barh(at - 0.2, [earlier[n] or 0 for n in names], 0.38, color="#b9c4cf", label="measured earlier, on other wrong rules")
-    for y, n in zip(at, names):
-        left.text(100 * share[n] + 1, y + 0.2, f"{100 * share[n]:.0f}", va="center", fontsize=7)
-        left.text((earlier[n] or 0) + 1, y - 0.2, earlier[n] or "", va="center", fontsize=7, color=GREY)
+    bars = left.barh(at, [100 * share[n] for n in names], 0.55, color=BLUE)
+    left.bar_label(bars, [f"{100 * share[n]:.0f}" for n in names], padding=3, fontsize=8)
     left.set_yticks(at, names)
     finish(left, "Wrong rules that a check notices", "%", "", xlim=(0, 108), legend=False)
-    left.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=2)
     middle.imshow(by_kind, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (i, j), value in np.ndenumerate(by_kind):
         middle.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=6.5, color="white" if value > 0.6 else "black")
@@ -59,11 +55,10 @@ def recipes(path: Path, share: dict, earlier: dict, kinds: list[str], by_kind, w
     middle.set_yticks(range(len(kinds)), kinds, fontsize=8)
     middle.tick_params(length=0)
     middle.set_title("... by kind of mistake, %", fontsize=10)
-    without = [name.partition(" (")[0] for name in worth]
     passing = [100 - 100 * w for w in worth.values()]
     bars = right.barh(range(len(worth)), passing, 0.55, color=RED)
     right.bar_label(bars, [f"{p:.1f}" for p in passing], padding=3, fontsize=8)
-    right.set_yticks(range(len(worth)), without, fontsize=8)
+    right.set_yticks(range(len(worth)), list(worth), fontsize=8)
     right.invert_yaxis()
     finish(right, "Wrong rules that pass our suite without its ...", "%", "", legend=False, xlim=(0, 1.15 * max(passing)))
     figure.savefig(path)

@@ -1,4 +1,4 @@
-"""Norms, residuals and depth: what lets thirty layers learn.
+"""Norms, residuals and depth: what lets deep networks learn.
 
 RUNNING TIME: 2 minutes (--quick: 10 seconds)
 
@@ -176,7 +176,7 @@ print(f"\ndata: {sequences(rng)[0][0]} ...")
 
 
 # %% Deep transformers
-# Both models get the weights of Xavier and Bengio that the Transformer of 2017 had. (GPT's own 0.02 whispers at this width: 18 layers
+# Both models get Glorot and Bengio's start (2010), as the authors' own program of the Transformer has it. (GPT's own 0.02 whispers at this width: 18 layers
 # that say next to nothing are no deep network. Exercise 2.) DeepNorm (Wang et al. 2022) is post-norm with a residual that weighs alpha;
 # of its forms this is the one of GLM-130B and ChatGLM-6B: alpha = sqrt(2 L), and weights of values, outputs and MLP divided by alpha.
 class DeepNormBlock(gpt1.Block):

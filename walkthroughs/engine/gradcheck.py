@@ -276,17 +276,17 @@ print()
 #     ours        the suite              a random g, Richardson with its own bound, float32 stays float32, read-only arrays, kinks as promised
 # They meet the 27 functions of _wrong_rules.py, each with a right rule and the wrong ones that somebody might write. Wrong rules that nobody could
 # tell from right ones, the transpose of a vector for example, do not count. (JAX's own arrays cannot be written to: there those kinds do not
-# exist. tinygrad has had several checks, and the earlier number may be another one's.)
-RECIPES = {  # and the share that each noticed when this was measured before, on 263 other wrong rules of 27 functions
-    "minitorch": (checks.minitorch, 29),
-    "DeZero": (checks.dezero, 31),
-    "tinygrad": (checks.tinygrad, 42),
-    "PyTorch gradcheck": (checks.pytorch, 59),
-    "JAX": (checks.jax, 78),
-    "HIPS autograd": (checks.autograd, 79),
-    "MyGrad": (checks.mygrad, 90),
-    "check_grads": (checks.check_grads, None),
-    "our suite": (checks.suite, 100),
+# exist. tinygrad has had several checks; this is its operators'.)
+RECIPES = {
+    "minitorch": checks.minitorch,
+    "DeZero": checks.dezero,
+    "tinygrad": checks.tinygrad,
+    "PyTorch gradcheck": checks.pytorch,
+    "JAX": checks.jax,
+    "HIPS autograd": checks.autograd,
+    "MyGrad": checks.mygrad,
+    "check_grads": checks.check_grads,
+    "our suite": checks.suite,
 }
 few = ("multiply", "relu", "matmul", "take rows", "softmax", "layer norm")
 ops = [op for name, op in OPS.items() if FULL or name in few]
@@ -311,42 +311,39 @@ def noticed_by(recipe, **without):
 
 
 noticed, alarms = {}, {}
-for name, (recipe, _) in tqdm(RECIPES.items(), desc="checks", unit="check", disable=None):
+for name, recipe in tqdm(RECIPES.items(), desc="checks", unit="check", disable=None):
     noticed[name] = noticed_by(recipe)
     alarms[name] = sum(not passes(recipe, op, op.rule, (1, options.seed, i)) for op in ops for i in range(20))
 share = {name: float(found.mean()) for name, found in noticed.items()}
-print(
-    f"{len(ops)} functions, {len(wrong)} wrong rules   noticed   before (27 functions, 263 others)      of {20 * len(ops)} right ones refused"
-)
-for name, (_, earlier) in RECIPES.items():
-    print(f"    {name:28} {share[name]:7.0%} {f'{earlier} %' if earlier else '':>14} {alarms[name]:40}")
+print(f"{len(ops)} functions, {len(wrong)} wrong rules   noticed     of {20 * len(ops)} right ones refused")
+for name in RECIPES:
+    print(f"    {name:28} {share[name]:7.0%} {alarms[name]:24}")
 by_kind = np.array([[found[[k == kind for k, *_ in wrong]].mean() for found in noticed.values()] for kind in kinds])
 missed = {kind for (kind, *_), found in zip(wrong, noticed["check_grads"]) if not found}
 print(f"what check_grads alone lets pass: {', '.join(missed) or 'nothing'}")
 assert not any(alarms.values()) and share["our suite"] == 1 and missed <= {"at a tie or kink"}
-assert all(share[name] < 1 for name in RECIPES if RECIPES[name][1] != 100)
+assert all(share[name] < 1 for name in RECIPES if name != "our suite")
 if FULL:
     assert max(share["minitorch"], share["DeZero"]) < min(share[name] for name in RECIPES if name not in ("minitorch", "DeZero")), (
         "ones are worst"
     )
 
 # %% What each ingredient is worth
-# Leave one out, and count again. (In brackets what was measured before: other rules, so other numbers.)
+# Leave one out, and count again.
 ingredients = {
-    "random cotangent (79.8)": {"cotangent": False},
-    "float32 in, float32 out (90.1)": {"widths": False},
-    "step and bound by theory (90.1)": {"step": False},
-    "read-only arrays (90.5)": {"memory": False},
-    "promises at kinks (98.9)": {"edges": False},
+    "random cotangent": {"cotangent": False},
+    "float32 in, float32 out": {"widths": False},
+    "step and bound by theory": {"step": False},
+    "read-only arrays": {"memory": False},
+    "promises at kinks": {"edges": False},
 }
 worth = {name: float(noticed_by(checks.suite, **without).mean()) for name, without in ingredients.items()}
 print("\nnoticed by our suite without the " + "".join(f"\n    {name:34} {w:6.1%}" for name, w in worth.items()) + "\n")
 assert all(w < 1 for w in worth.values())
 
 # %% Break it
-# A layer norm whose rule treats mean and spread as constants: g / s, half the calculus. It even passes a test that asks for the sum's gradient
-# with a tolerance. A network of four such layers learns to read digits, only worse, and one would blame the learning rate. With a rule of zeros the
-# last layer still learns. Nothing in these curves says "the gradient is wrong"; one call of check_grads does.
+# A layer norm whose rule treats mean and spread as constants: g / s, half the calculus. A network of four such layers learns to read digits, only worse, and one would blame the learning rate. With a rule of zeros, which
+# passes a test that asks for the sum's gradient with a tolerance, the last layer still learns. Nothing in these curves says "the gradient is wrong"; one call of check_grads does.
 deviation = lambda x: np.sqrt(np.var(x, axis=-1, keepdims=True) + 1e-5)
 over = lambda x: np.mean(x, axis=-1, keepdims=True)
 norms = {
@@ -392,8 +389,7 @@ if FULL:
     assert good > 0.9 > half + 0.05 and half > 0.6 and none > 0.5, "a wrong gradient learns, only worse"
 if not options.no_plots:
     smoothed = {name: np.convolve(losses, np.ones(10) / 10, "valid") for name, (losses, _) in trained.items()}
-    earlier = {name: p for name, (_, p) in RECIPES.items()}
-    curves.recipes(options.out / "recipes.png", share, earlier, kinds, by_kind, worth)
+    curves.recipes(options.out / "recipes.png", share, kinds, by_kind, worth)
     curves.broken(options.out / "broken.png", smoothed)
     print(f"pictures: {options.out}/differences.png, recipes.png, broken.png")
 

@@ -160,7 +160,7 @@ for k, measured, theory, fast, bound in zip(ks, *list(table.values())[:4]):
 # %% Adam does not see k, until the valley is turned
 # Adam divides each coordinate by its own size. With walls along the axes that undoes k altogether: the gradients of the second coordinate are k
 # times as large, and so is their root mean square. But it is tied to the axes. Turned by 45 degrees, both coordinates have large gradients,
-# and the floor of the valley is as flat as before. SGD and momentum turn with the valley and see no difference.
+# and the floor of the valley is as flat as before. SGD turns with the valley and sees no difference.
 RATES = (0.01, 0.03, 0.1, 0.3)
 turned = {}
 print("\nsteps to a thousandth, best of four rates " + "".join(f"{f'k = {k:,}':>12}" for k in ks[:3]))
@@ -306,8 +306,8 @@ assert schedules["warm-up and cosine"](0) == 0.01 and schedules["warm-up and cos
 
 # %% Clipping: what one wild gradient does
 # clip_by_global_norm takes all gradients as one vector and shortens it to the given norm; its direction stays. A gradient of 1 in every step, and
-# once 1,000: SGD jumps a thousand times as far. Adam's step is three times as long, as v grows with it; but then v remembers. It is 1,000 times
-# too large, and Adam creeps: its steps come back to half their length only after thousands, since 0.999^t must undo that. Clipped to 1, nothing happens.
+# once 1,000: SGD jumps a thousand times as far. Adam's step is two and a half times as long, as v grows with it; but then v remembers. It is some 1,600
+# times too large, and Adam creeps: its steps come back to half their length only after thousands, since 0.999^t must undo that. Clipped to 1, nothing happens.
 many = {"a": 3 * rng.normal(size=(4, 5)), "b": rng.normal(size=7)}
 shortened, norm = optim.clip_by_global_norm(many, 1.0)
 cosine_of = sum(np.sum(many[key] * shortened[key]) for key in many) / norm

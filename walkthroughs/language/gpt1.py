@@ -3,7 +3,7 @@
 RUNNING TIME: 2 minutes (--quick: 10 seconds)
 
 You will see the recipe that started the series: a decoder is trained to predict the next piece of Python's reference manual,
-until it beats an n-gram model of the same text; then, in a language of eight animals, one new layer on the last token learns a
+until it beats an n-gram model of the same text; then, in a language of eight animals, with one new layer on the last token it learns a
 task from eight labels. The paper's question is asked again: does it help to go on predicting the text (lambda 0.5)
 while learning the task? And what remains without the pre-training?
 
@@ -189,7 +189,7 @@ for seed in tqdm(range(DRAWS), desc="fine-tuning", unit="start", disable=None):
 both, alone, scratch = (float(np.mean(values)) for values in results.values())
 spread = [float(np.std(values)) for values in results.values()]
 print(f"""
-accuracy in words that no label shows, mean and standard deviation of {DRAWS} starts of the new layer
+accuracy in words that no label shows, mean and standard deviation of {DRAWS} starts
     pre-trained, lambda 0.5    {both:6.1%} +- {spread[0]:.1%}
     pre-trained, lambda 0      {alone:6.1%} +- {spread[1]:.1%}
     from scratch               {scratch:6.1%} +- {spread[2]:.1%}
@@ -311,5 +311,5 @@ assert unscaled[1] / unscaled[0] > 1.5
 # 4. Train with RATE = 1e-2 and warmup=1, here and with gpt.GPT in place of gpt1.GPT. Which one learns?
 #
 # Answers: 1. Little: which words belong to one animal is what comes last. 2. Speed: most of a step serves eight sentences that
-# are known by heart already. 3. Block.__call__, ln_f (gone), the scale of c_proj. 4. GPT-2; post-norm needs its warm-up.
+# are known by heart already. 3. Block.__call__, ln_f (new), the scale of c_proj. 4. GPT-2; post-norm needs its warm-up.
 print(f"\nall of it took {time.process_time() - began:.0f} s of computing")
