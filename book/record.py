@@ -4,7 +4,7 @@
 
 The script is run unchanged. For each piece of output the record has the line of the script, at the top level, that was
 running: for what is printed, the writer that stands in for sys.stdout looks at the stack; for pictures, an audit hook does,
-which Python calls whenever a file is opened, so that no way to write one escapes. What goes to stderr (progress bars) passes.
+which Python calls whenever a file is opened, whatever library draws it. What goes to stderr (progress bars) passes.
 """
 
 import ast
@@ -63,9 +63,9 @@ class Recorder:
             return
         path, mode, flags = arguments
         writes = any(c in mode for c in "wxa+") if isinstance(mode, str) else bool((flags or 0) & (os.O_WRONLY | os.O_RDWR))
-        if not isinstance(path, str | os.PathLike):
+        if not isinstance(path, str | bytes | os.PathLike):
             return
-        place = Path(os.path.abspath(os.fspath(path)))
+        place = Path(os.path.abspath(os.fsdecode(path)))
         if writes and place.suffix in PICTURES:
             self.pictures.setdefault(str(place), self.here())
         elif not writes and place.is_relative_to(ROOT / "tinygrad_notes") and place.suffix not in (".py", ".pyc"):
@@ -92,18 +92,24 @@ def fingerprint_of(content: bytes, is_python: bool) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def ours(script: Path, data: set[Path]) -> dict[str, str]:
-    """The files of this project that the run has used, and their fingerprints."""
+def sources() -> dict[Path, str]:
+    """All files of this project that a run may use, and their fingerprints."""
+    return {path: fingerprint(path) for folder in SOURCES for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def ours(script: Path, data: set[Path], before: dict[Path, str]) -> dict[str, str]:
+    """The files of this project that the run has used, and their fingerprints from before it: an edit meanwhile is not what ran."""
     loaded = {Path(m.__file__).resolve() for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
     used = {
         script.resolve(),
         *data,
         *(p for p in loaded if p.suffix == ".py" and any(p.is_relative_to(ROOT / folder) for folder in SOURCES)),
     }
-    return {p.relative_to(ROOT).as_posix(): fingerprint(p) for p in sorted(used) if p.is_relative_to(ROOT)}
+    return {p.relative_to(ROOT).as_posix(): before.get(p, "") for p in sorted(used) if p.is_relative_to(ROOT)}
 
 
 def record(script: Path, arguments: list[str]) -> dict:
+    before = sources()
     recorder = Recorder(script, sys.stdout)
     sys.stdout, sys.argv = recorder, [str(script), *arguments]
     sys.addaudithook(recorder.listen)
@@ -127,7 +133,7 @@ def record(script: Path, arguments: list[str]) -> dict:
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "numpy": sys.modules["numpy"].__version__,
-        "files": ours(script, recorder.data),
+        "files": ours(script, recorder.data, before),
     }
 
 

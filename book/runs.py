@@ -48,7 +48,7 @@ def read_run(walkthrough: Walkthrough, quick: bool) -> Run | None:
     if not (folder / "record.json").exists():
         return None
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    if record["failure"]:
+    if record["failure"] or "parts" not in record:  # without parts: the one who reads this was stopped
         return None
     return Run(quick, record, *by_part(record, folder), holds(record, walkthrough))
 
@@ -89,7 +89,7 @@ def make_run(walkthrough: Walkthrough, quick: bool) -> str:
     folder = folder_of(walkthrough.name, quick)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    path, out = folder / "record.json", folder / "files"
+    path, out, began_at = folder / "record.json", folder / "files", commit()
     command = [sys.executable, "-m", "book.record", walkthrough.name, str(path), "--out", str(out), *(["--quick"] if quick else [])]
     environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"}
     with open(folder / "log.txt", "w", encoding="utf-8") as log:
@@ -97,12 +97,14 @@ def make_run(walkthrough: Walkthrough, quick: bool) -> str:
     if not path.exists():
         return f"it ended without a record; see {folder / 'log.txt'}"
     record = json.loads(path.read_text(encoding="utf-8"))
-    record["commit"] = commit()
+    record["commit"] = began_at
     record["parts"] = [part.line for part in walkthrough.parts]
     shown = f"out/{walkthrough.name.rpartition('/')[2]}"  # where a reader's own run would write
     record["printed"] = [[line, text.replace(str(out), shown)] for line, text in record["printed"]]
     record["pictures"] = [[line, os.path.relpath(p, folder)] for line, p in record["pictures"] if Path(p).is_relative_to(out)]
-    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    whole = path.with_suffix(".part")
+    whole.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    whole.replace(path)
     kept = {folder / name for _, name in record["pictures"]}
     for file in [p for p in out.rglob("*") if p.is_file() and p not in kept]:
         file.unlink()  # weights and checkpoints

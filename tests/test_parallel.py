@@ -98,6 +98,22 @@ def test_losses_that_couple_the_batch_are_refused(name):
         data_parallel(losses[name], x)(features)
 
 
+def test_a_last_layer_of_zeros_hides_nothing():
+    """Its loss is log 2 for any batch and its halves, so that only the gradients tell that a norm couples the examples."""
+    first, last, norm = tn.Tensor(RNG.normal(size=(3, 4))), tn.Tensor(np.zeros((4, 2))), BatchNorm1d(4, dtype=np.float64)
+    labels = np.array([0, 1, 1, 0, 0, 1])
+    with pytest.raises(ValueError, match="other gradients than its halves together: it couples the examples"):
+        data_parallel(lambda a, y: F.cross_entropy(norm(a @ first, train=True) @ last, y), [first, last])(RNG.normal(size=(6, 3)), labels)
+    value, _ = data_parallel(lambda a, y: F.cross_entropy(np.tanh(a @ first) @ last, y), [first, last])(RNG.normal(size=(6, 3)), labels)
+    assert value == pytest.approx(np.log(2))
+
+
+def test_a_small_sum_is_a_sum():
+    x = tn.Tensor(RNG.normal(size=3))
+    with pytest.raises(ValueError, match="its halves give"):
+        data_parallel(lambda a: 1e-9 * np.sum(np.square(a @ x)), x)(RNG.normal(size=(6, 3)))
+
+
 def test_two_means_over_different_counts_are_refused():
     x, targets = tn.Tensor(RNG.normal(size=(4, 3))), np.array([0, -100, 1, 2])
 

@@ -89,7 +89,7 @@ def test_ctrl_c_while_waiting_is_raised_when_the_other_thread_has_ended():
         done.append(1)
 
     def first():
-        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        threading.Timer(0.1, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -71,7 +71,8 @@ def main() -> None:
         return
     for name, value in runtime.report().items():
         print(f"{name:15} {value}")
-    ours = ("OPENBLAS_CORETYPE", "OPENBLAS_THREAD_TIMEOUT")
+    names = {"BLAS kernels": "OPENBLAS_CORETYPE", "BLAS threads": "OPENBLAS_THREAD_TIMEOUT"}
+    ours = [names[what] for what, done in runtime.decisions.items() if what in names and done.startswith("set")]  # a user's own values stay
     plain = {k: v for k, v in os.environ.items() if k not in ours} | {"TINYGRAD_NOTES_MALLOC": "0", "TINYGRAD_NOTES_BLAS": "0"}
     command = [sys.executable, "-m", "tinygrad_notes", "--measure"]
     without = json.loads(subprocess.run(command, env=plain, stdout=subprocess.PIPE, text=True, check=True).stdout)

@@ -3,7 +3,6 @@
 It pays for steps above some ten milliseconds; docs/performance.md has the numbers.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +26,8 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
     targets count for nothing; a loss that takes no mean of ours is weighted by its number of examples. rng: each half gets a
     Generator of its own, seeded from it. params, unused: as for `gradients`.
 
-    Raises ValueError in its first call if the halves do not add up to the whole: a loss that couples the examples of a batch
-    (contrastive losses, batch normalisation) cannot be cut. That call also runs the loss of the whole batch, without rng.
+    Raises ValueError in its first call if the halves do not add up to the whole, in value or gradients: a loss that couples the
+    examples of a batch (contrastive losses, batch normalisation) cannot be cut. For that, this call also runs the whole batch, without rng.
     Needs threadpoolctl, which keeps BLAS to one thread for each half.
     """
     if isinstance(reason := threads.blas_pools(), str):
@@ -57,7 +56,7 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
             value, _ = half(batch, noise[0])
             return value.item(), gradients(value, params, unused=unused)
         if not checked:
-            _check(half, batch, parts)
+            _check(half, params, batch, parts)
             checked = True
 
         def run(i):
@@ -105,14 +104,29 @@ def _share(a: list[float], b: list[float], cut: int, n: int) -> float:
     return shares[0]
 
 
-def _check(half: Callable, batch: tuple, parts: list) -> None:
-    """Compare the halves with the whole."""
-    whole, _ = half(batch, {})
-    (a, a_means), (b, b_means) = (half(part, {}) for part in parts)
-    whole, a, b = (stop_gradient(x) for x in (whole, a, b))
-    share = _share(a_means, b_means, len(parts[0][0]), len(batch[0]))
-    together = float(share * a + (1 - share) * b)
-    if not math.isclose(together, float(whole), rel_tol=2e-5 if np.asarray(whole).dtype.itemsize < 8 else 1e-9, abs_tol=1e-6):
-        raise ValueError(
-            f"data_parallel: the loss of the batch is {float(whole):.6g}, but its halves give {together:.6g}: it couples the examples, or is no mean over them; use one tape"
-        )
+def _check(half: Callable, params: Any, batch: tuple, parts: list) -> None:
+    """Compare the halves with the whole: the values, and the gradients, which tell more where a last layer starts at zero."""
+    runs = [half(arrays, {}) for arrays in (batch, *parts)]
+    share = _share(runs[1][1], runs[2][1], len(parts[0][0]), len(batch[0]))
+    whole, a, b = (_flat(value, params) for value, _ in runs)
+    together = [share * x + (1 - share) * y for x, y in zip(a, b)]
+    tolerance = 2e-5 if whole[0].dtype.itemsize < 8 else 1e-9
+    steepest = max((_largest(x) for run in (whole[1:], a[1:], b[1:]) for x in run), default=0.0)
+    for i, (x, y) in enumerate(zip(whole, together)):
+        size = max(_largest(x), _largest(a[i]), _largest(b[i]), 0.1 * steepest if i else 0.0)  # a gradient of zero is one of rounding noise
+        if not _largest(x - y) <= (50 if i else 1) * tolerance * size:
+            what = f"is {x.item():.6g}, but its halves give {y.item():.6g}" if i == 0 else "has other gradients than its halves together"
+            raise ValueError(
+                f"data_parallel: the loss of the batch {what}: it couples the examples, or is no mean over them; use one tape"
+            )
+
+
+def _flat(value: Any, params: Any) -> list[np.ndarray]:
+    """A loss and its gradients, as arrays."""
+    found = [np.asarray(stop_gradient(value))]
+    map_structure(lambda g, _: found.append(g), gradients(value, params))
+    return found
+
+
+def _largest(x: np.ndarray) -> float:
+    return float(np.max(np.abs(x), initial=0.0))

@@ -28,6 +28,8 @@ class Tensor(Variable):
     def __init__(self, value: Any, name: str | None = None):
         if isinstance(value, Variable):
             raise TypeError("Tensor: the value is a Tensor already; use it as it is, or Tensor(t.value) for a new leaf")
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError("Tensor: a masked array would lose its mask; pass value.filled(x), and the mask where it is needed")
         value = np.asarray(value)
         if value.dtype.kind != "f":
             raise TypeError(

@@ -38,9 +38,9 @@ def describe(path: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     found = scripts()
-    if not arguments or arguments == ["--names"]:
+    if not arguments or arguments[0] in ("-h", "--help", "--names"):
         for name, path in found.items():
-            print(name if arguments else f"{name:24} {describe(path)}")
+            print(name if arguments == ["--names"] else f"{name:24} {describe(path)}")
         return 0
     name = arguments[0].removesuffix(".py")
     if name not in found:

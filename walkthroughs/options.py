@@ -18,6 +18,8 @@ def parser_for(name: str, doc: str) -> argparse.ArgumentParser:
 def options_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The command line's options. The folder --out is there afterwards; the program ends with one line if it cannot be."""
     options = parser.parse_args()
+    if options.seed < 0:
+        parser.error(f"--seed {options.seed}: expected a number of at least 0")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -313,10 +313,14 @@ def published(state):
         _, i, rest = name.split(".", 2)
         return f"blocks.{i}.{rename(rest, inner)}"
 
-    return {
-        name: array.reshape(array.shape[-1]) if name == "cls" else array[0] if name == "pos" else array
-        for name, array in renamed(state, new).items()
-    }
+    arrays = renamed(state, new)
+    for name, axes in (("cls", 2), ("pos", 1)):
+        if name in arrays:  # published with axes of one before those that count
+            array = arrays[name]
+            if array.ndim != 3 or array.shape[:axes] != (1,) * axes:
+                raise ValueError(f"{name} has shape {array.shape}, expected {'(1, 1, C)' if name == 'cls' else '(1, N, C)'}")
+            arrays[name] = array.reshape(array.shape[axes:])
+    return arrays
 
 
 def fitted(config, state):

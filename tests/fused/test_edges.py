@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import tinygrad_notes as tn
 from tinygrad_notes import functional as F
@@ -140,6 +141,33 @@ def test_settings_that_cannot_be_are_told():
         F.group_norm(x, 0)
     with pytest.raises(ValueError, match=r"mse: x \(1, 2, 3, 2\) and target \(\) differ in shape"):
         F.mse(x, 1.0)
+
+
+def test_norms_of_large_float16_numbers():
+    x = np.array([[400, -300, 100, 0], [6e4, 5e4, -6e4, 1]], np.float16)
+    for norm in (F.layer_norm, F.rms_norm, lambda x: F.group_norm(x, 1), lambda x: F.group_norm(x, 2, silu=True)):
+        t = tn.Tensor(x)
+        y = norm(t)
+        assert y.dtype == np.float16 and tn.gradients(np.sum(y * y), t).dtype == np.float16
+        np.testing.assert_allclose(y.value, norm(x.astype(np.float32)), rtol=2e-3, atol=1e-3)
+
+
+def test_gelu_keeps_float16():
+    t = tn.Tensor(np.linspace(-3, 3, 7, dtype=np.float16))
+    assert F.gelu(t.value).dtype == F.gelu(t).dtype == np.float16
+    np.testing.assert_allclose(F.gelu(t.value), F.gelu(t.value.astype(np.float32)), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_hidden_values_may_be_as_large_as_numbers_are(twin):
+    rng = np.random.default_rng(0)
+    q, k, v = (tn.Tensor(rng.normal(size=(1, 4, 4)).astype(np.float32)) for _ in range(3))
+    v.value[:, 3] = 1e38
+    with np.errstate(over="ignore", invalid="ignore"), tn.reference() if twin else nullcontext():
+        y = F.scaled_dot_product_attention(q, k, v, mask=np.array([True, True, True, False]))
+        found = tn.gradients(np.sum(10 * y), [q, k, v])
+    assert all(np.isfinite(g).all() for g in found)
+    assert not found[2][:, 3].any()
 
 
 CHILD = """

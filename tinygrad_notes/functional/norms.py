@@ -62,12 +62,19 @@ def check_affine(name, x, C, **vectors):
             raise ValueError(f"{name}: x {x.shape} has {C} channels but {label} is {v.shape}; expected ({C},)")
 
 
+def in_float32(norm, *arrays, **settings):
+    """A norm of float16 numbers, whose squares would overflow from 256 on; the result is float16 again."""
+    return norm(*(a if a is None else a.astype(np.float32) for a in arrays), **settings).astype(np.float16)
+
+
 def layer_norm(x, weight=None, bias=None, eps=1e-5):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al., 2016).
 
     x (..., C); weight, bias (C,) or None. The same for every a > 0 and c: layer_norm(a x + c), as eps goes to 0.
     """
     check_affine("layer_norm", x, x.shape[-1], weight=weight, bias=bias)
+    if x.dtype == np.float16:
+        return in_float32(layer_norm, x, weight, bias, eps=eps)
     return kernels.layer_norm(x, weight, bias, eps=eps)
 
 
@@ -77,6 +84,8 @@ def rms_norm(x, weight=None, eps=1e-6):
     x (..., C); weight (C,) or None.
     """
     check_affine("rms_norm", x, x.shape[-1], weight=weight)
+    if x.dtype == np.float16:
+        return in_float32(rms_norm, x, weight, eps=eps)
     return kernels.rms_norm(x, weight, eps=eps)
 
 
@@ -116,4 +125,6 @@ def group_norm(x, groups, weight=None, bias=None, eps=1e-5, *, silu=False):
     if groups < 1 or C % groups:
         raise ValueError(f"group_norm: {C} channels do not divide into {groups} groups; x {x.shape}")
     check_affine("group_norm", x, C, weight=weight, bias=bias)
+    if x.dtype == np.float16:
+        return in_float32(lambda x, w, b: group_norm(x, groups, w, b, eps, silu=silu), x, weight, bias)
     return kernels.group_norm(x, weight, bias, groups=groups, eps=eps, silu=silu)

@@ -158,18 +158,19 @@ def over_queries(x):
 
 
 def scores(q, k, bias, mask: Mask, bad, n, i, j):
-    """S of one block, (n, R, i, j), masked entries -inf; None where nothing may be seen. q is scaled already."""
+    """S of one block, (n, R, i, j), masked entries -inf, and which those are (None: none); None, None where nothing may be seen. q is scaled."""
     may = mask.block(n, i, j)
     if may is not None and not may.any():
-        return None
+        return None, None
     s = np.matmul(q, np.swapaxes(k[n, :, j], -1, -2))
     if bias is not None:
         s += _cut(bias, n, i, j)
     if bad is not None:
         np.copyto(s, np.nan, where=bad[n, :, :, j])
-    if may is not None:
-        np.copyto(s, -np.inf, where=~may)
-    return s
+    hidden = None if may is None else ~may
+    if hidden is not None:
+        np.copyto(s, -np.inf, where=hidden)
+    return s, hidden
 
 
 def grouped(q, k, v):
@@ -202,7 +203,7 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
             o = np.zeros((*qi.shape[:-1], vd + 1), q.dtype)  # the last column is l
             first, last = mask.keys(i, S)
             for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
-                s = scores(qi, k, bias, mask, bad, n, i, j)
+                s, _ = scores(qi, k, bias, mask, bad, n, i, j)
                 if s is None:
                     continue
                 if not no_maximum:
@@ -240,12 +241,14 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
             qi, dyi = q1[..., :-1], dy1[..., :-1]
             first, last = mask.keys(i, S)
             for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
-                s = scores(q1, k1, bias, mask, bad, n, i, j)  # S - L
+                s, hidden = scores(q1, k1, bias, mask, bad, n, i, j)  # S - L
                 if s is None:
                     continue
                 p = np.exp(s, out=s)
                 dv[n, :, j] += over_queries(np.matmul(np.swapaxes(p, -1, -2), dyi))
                 ds = np.matmul(dy1, np.swapaxes(v1[n, :, j], -1, -2))  # dP - D
+                if hidden is not None:
+                    np.copyto(ds, 0, where=hidden)  # the values there may be so large that dP is infinite
                 ds *= p
                 dq[n, :, i] += np.matmul(ds, k[n, :, j])
                 dk[n, :, j] += over_queries(np.matmul(np.swapaxes(ds, -1, -2), qi))
@@ -278,7 +281,8 @@ def dense(q, k, v, bias, *, mask: Mask, scale: float, size: Any = None):
     s = np.where(may, s, top) - np.where(np.isneginf(top), 0, top)
     e = np.where(may, np.exp(s), 0)
     total = np.sum(e, axis=-1, keepdims=True)
-    return np.matmul(e / np.where(total == 0, 1, total), v).reshape(shape)
+    weights = np.where(may, e / np.where(total == 0, 1, total), 0)  # once more: an infinite gradient of what is hidden ends here
+    return np.matmul(weights, v).reshape(shape)
 
 
 def masked(

@@ -54,7 +54,7 @@ UNFIT = (
 
 
 class Blank(np.random.Generator):
-    """A generator whose real numbers are all 0, at no cost: for a model whose weights are about to be loaded.
+    """A generator whose normal and uniform numbers are all 0, at no cost: for a model whose weights are about to be loaded.
 
     largest: of an array, in numbers; ValueError for a larger one, for which there cannot be weights.
     """
@@ -100,6 +100,9 @@ def from_pretrained(
     """
     place = Path(folder)
     module = _module(architecture, "from_pretrained")
+    for argument, patterns in (("new", new), ("unused", unused)):
+        if isinstance(patterns, str):
+            raise TypeError(f"from_pretrained: {argument} is {patterns!r}, expected several patterns; write {argument}=({patterns!r},)")
     if not place.is_dir():
         raise FileNotFoundError(f"{place}: is not there, or not a folder; expected one with {CONFIG} and {WEIGHTS}")
     published = _read_json(place / CONFIG)
@@ -110,7 +113,7 @@ def from_pretrained(
     kind = np.dtype(dtype if dtype is not None else np.float64 if wide else np.float32)
     if kind not in (np.float32, np.float64):
         raise ValueError(f"from_pretrained: dtype is {kind}, expected float32 or float64, in which models compute")
-    largest = max(ROOM, *(array.size for array in arrays.values()))
+    largest = max([ROOM, *(array.size for array in arrays.values())])
     its_config, its_weights = (
         f"{place / CONFIG}: does not fit {architecture.__name__}",
         f"{place}: its weights do not fit {architecture.__name__}",
@@ -130,8 +133,19 @@ def from_pretrained(
         model = _fresh(architecture, config, rng, names, new)
         state |= {name: array for name, array in state_dict(model).items() if _matches(name, new)}
     with _fitting(its_weights):
-        load(model, {name: array.astype(kind, copy=False) if array.dtype.kind == "f" else array for name, array in state.items()})
+        load(model, {name: _narrow(name, array, kind) for name, array in state.items()})
     return model
+
+
+def _narrow(name: str, array: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """Weights as numbers of this kind; ValueError for one that is too large for it."""
+    if array.dtype.kind != "f" or array.dtype == kind:
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(kind)
+    if array.dtype.itemsize > kind.itemsize and not np.array_equal(np.isfinite(array), np.isfinite(narrow)):
+        raise ValueError(f"{name} has numbers that {kind} cannot hold; pass dtype=np.float64")
+    return narrow
 
 
 @contextmanager
@@ -193,6 +207,10 @@ def save_pretrained(model: Any, folder: str | os.PathLike) -> None:
     arrays = module.to_published(state)
     kinds = sorted({str(array.dtype) for array in arrays.values() if array.dtype.kind == "f"})
     config = model.config.to_published() | {"dtype": kinds[-1] if kinds else "float32"}
+    try:
+        module.Config.from_published(config)
+    except UNFIT as error:
+        raise ValueError(f"save_pretrained: nobody could load this configuration: {_reason(error)}") from error
     if hasattr(model, "published_as"):
         config["architectures"] = [model.published_as]
     try:
