@@ -94,7 +94,9 @@ def fingerprint_of(content: bytes, is_python: bool) -> str:
 
 def sources() -> dict[Path, str]:
     """All files of this project that a run may use, and their fingerprints."""
-    return {path: fingerprint(path) for folder in SOURCES for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    return {
+        path: fingerprint(path) for folder in SOURCES for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"
+    }
 
 
 def ours(script: Path, data: set[Path], before: dict[Path, str]) -> dict[str, str]:

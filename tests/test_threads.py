@@ -9,6 +9,7 @@ import warnings
 import tinygrad_notes as tn
 from tinygrad_notes import functional as F
 from tinygrad_notes import threads
+from tinygrad_notes.registry import using_reference
 
 import numpy as np
 import pytest
@@ -99,6 +100,12 @@ def test_ctrl_c_while_waiting_is_raised_when_the_other_thread_has_ended():
         signal.signal(signal.SIGINT, handler)
     assert done, "the second thread was left to itself"
     assert threads.both(int, int) == (0, 0)
+
+
+def test_both_see_the_context_of_the_caller():
+    with tn.reference():
+        assert threads.both(using_reference.get, using_reference.get) == (True, True)
+    assert threads.both(using_reference.get, using_reference.get) == (False, False)
 
 
 def test_one_thread_where_blas_has_one(monkeypatch):

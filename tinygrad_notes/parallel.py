@@ -116,9 +116,7 @@ def _check(half: Callable, params: Any, batch: tuple, parts: list) -> None:
         size = max(_largest(x), _largest(a[i]), _largest(b[i]), 0.1 * steepest if i else 0.0)  # a gradient of zero is one of rounding noise
         if not _largest(x - y) <= (50 if i else 1) * tolerance * size:
             what = f"is {x.item():.6g}, but its halves give {y.item():.6g}" if i == 0 else "has other gradients than its halves together"
-            raise ValueError(
-                f"data_parallel: the loss of the batch {what}: it couples the examples, or is no mean over them; use one tape"
-            )
+            raise ValueError(f"data_parallel: the loss of the batch {what}: it couples the examples, or is no mean over them; use one tape")
 
 
 def _flat(value: Any, params: Any) -> list[np.ndarray]:
