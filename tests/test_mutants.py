@@ -155,8 +155,7 @@ def test_outcomes_of_other_code_are_none(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "digest", lambda mutant: "what it is after an edit")
     after = record.Record("losses", some_mutants(), folder=tmp_path)
     assert not after.outcomes
-    with pytest.raises(LookupError, match="were not tried to the end"):
-        run.summary([after])
+    assert run.summary([after])["untried"] == len(after.mutants) - len(after.outcomes) > 0
 
 
 def test_a_digest_is_that_of_the_mutated_files(tmp_path):

@@ -48,13 +48,13 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def mutants(try_them: bool) -> dict[str, Any] | None:
-    """What became of the mutants of the code as it stands; None if not all are known. Those never tried on it are tried now, if wanted."""
+    """What became of the mutants of the code as it stands; None if of none it is known. Those never tried on it are tried now, if wanted."""
     if try_them:
         done = counts.start("-m", "tests.mutation")
         if done.returncode not in (0, 1):  # 1: some survived
             raise RuntimeError(f"python -m tests.mutation failed with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
     found = records()
-    return summary(found) if try_them or all(r.complete for r in found) else None
+    return summary(found) if any(r.outcomes for r in found) else None
 
 
 def ulp(x: float) -> str:
@@ -94,9 +94,14 @@ def mutation(found: dict[str, Any]) -> str:
     rows.append(["all", number(found["killed"]), number(found["total"])])
     text = table(["family", "killed", "total"], rows)
     survivors = f"{len(found['survivors'])} survived" if found["survivors"] else "None survived"
+    untried = (
+        f"{number(found['untried'])} more have not been tried since their code was changed; `make mutants` does."
+        if found["untried"]
+        else ""
+    )
     return (
         text
-        + f"\n{survivors}. {number(found['equivalent'])} more are equivalent to the code, each with its reason in tests/mutation/equivalent.py.\n"
+        + f"\n{survivors}. {untried} {number(found['equivalent'])} more are equivalent to the code, each with its reason in tests/mutation/equivalent.py.\n"
     )
 
 
@@ -112,7 +117,7 @@ def page(try_mutants: bool = True, time_suite: bool = True) -> str:
         ["functions with a published ULP bound", number(len(REFERENCES))],
         ["smallest relative error in a gradient that is noticed, median", number(statistics.median(eps for eps, _ in errors))],
         ["smallest relative error in a gradient that is noticed, worst rule", number(errors[-1][0])],
-        ["mutants killed", f"{number(mutated['killed'])} of {number(mutated['total'])}" if mutated else "run `make mutants`, then `make figures`"],
+        ["mutants killed", f"{number(mutated['killed'])} of {number(mutated['total'])} tried" if mutated else "run `make mutants`, then `make figures`"],
         ["blocked attention: largest error relative to its bound", number(max(ratios))],
         ["crash points survived", f"{loaded} of {kills}"],
         *([["the whole suite, minutes of CPU time", f"{counts.suite_minutes():.1f}"]] if time_suite else []),
