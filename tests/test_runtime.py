@@ -105,8 +105,8 @@ def test_blas_kernels_are_set(machine):
 
 def test_idle_blas_threads_sleep(machine):
     machine.setattr(sys, "platform", "linux")
-    assert runtime._set_blas_waiting().startswith("set: OPENBLAS_THREAD_TIMEOUT=18")
-    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "18"
+    assert runtime._set_blas_waiting().startswith("set: OPENBLAS_THREAD_TIMEOUT=20")
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "20"
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ before; a value that is there already is never changed. Intel's CPUs are left al
 knows them, some with newer kernels than these. TINYGRAD_NOTES_BLAS=0 turns this off.
 
 BLAS threads (OpenBLAS on Linux). After a product its threads wait for the next one awake, for some 20 ms, and keep the cores
-from others; whoever has threads of his own, as threads.py does, meets them there. OPENBLAS_THREAD_TIMEOUT=18 lets them
-sleep after 2^18 ticks of the processor's clock, about 0.1 ms. Read once, never replaced, and turned off, like the kernels.
+from others; whoever has threads of his own, as threads.py does, meets them there. OPENBLAS_THREAD_TIMEOUT=20 lets them
+sleep after 2^20 ticks of the processor's clock, about 0.3 ms. Read once, never replaced, and turned off, like the kernels.
 
 This module imports nothing outside the standard library until `report` is called.
 """
@@ -100,9 +100,9 @@ def _set_blas_waiting() -> str:
     if sys.platform != "linux":
         return "left alone: tried on Linux only"
     if "numpy" in sys.modules:
-        return "not set: NumPy was imported first; import tinygrad_notes before numpy, or set OPENBLAS_THREAD_TIMEOUT=18"
-    os.environ["OPENBLAS_THREAD_TIMEOUT"] = "18"
-    return "set: OPENBLAS_THREAD_TIMEOUT=18, so that idle threads of BLAS leave the cores to others after 0.1 ms"
+        return "not set: NumPy was imported first; import tinygrad_notes before numpy, or set OPENBLAS_THREAD_TIMEOUT=20"
+    os.environ["OPENBLAS_THREAD_TIMEOUT"] = "20"
+    return "set: OPENBLAS_THREAD_TIMEOUT=20, so that idle threads of BLAS leave the cores to others after 0.3 ms"
 
 
 def _cpu(path: str = "/proc/cpuinfo") -> tuple[str, str, set[str]]:
