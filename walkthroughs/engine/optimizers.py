@@ -284,8 +284,8 @@ for lr, decay, run_steps, whose in (
 ):
     left = (1 - lr * decay) ** run_steps
     print(f"    lr {lr:.0e}, decay {decay:<5} {1 / (lr * decay):10,.0f} steps; after {run_steps:7,} steps {left:.2g} is left ({whose})")
-halved = (1 - 5e-4 * 0.1) ** 2000, (1 - 1e-3 * 0.05) ** 2000
-assert math.isclose(*halved), "half the rate is half the decay"
+halved = [after(partial(optim.AdamW, lr=lr, weight_decay=decay)) for lr, decay in ((LR / 2, DECAY), (LR, DECAY / 2))]
+assert abs(halved[0] - halved[1]) < 1e-12 and halved[0] > shrunk["AdamW, decay 0.1"], "half the rate is half the decay"
 
 # %% Schedules
 # Warm-up from nothing, then half a cosine (Loshchilov and Hutter 2017): lr = floor + (peak - floor) (1 + cos(pi t / T)) / 2.
