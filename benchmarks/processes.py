@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,12 +44,21 @@ class Worker:
             raise
 
     def ask(self, do: str, *, timeout: float = 120, **arguments: Any) -> dict[str, Any]:
+        self._signal("SIGCONT")
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self.process.stdin.flush()
         except OSError:
             pass  # it has ended: the answer will say so
-        return self._receive(do, timeout)
+        try:
+            return self._receive(do, timeout)
+        finally:
+            self._signal("SIGSTOP")
+
+    def _signal(self, name: str) -> None:
+        """A worker stands still while it is not asked: threads that wait awake for more work would take the others' cores."""
+        if hasattr(signal, name):  # not on Windows
+            self.process.send_signal(getattr(signal, name))
 
     def _receive(self, do: str, timeout: float) -> dict[str, Any]:
         start = time.monotonic()

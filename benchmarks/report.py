@@ -16,8 +16,9 @@ that is named below. Only the ratios carry over to another one, and those within
 ## Time of a step, divided by PyTorch's
 
 Forward, backward and AdamW in float32; attention forward and backward only; decoding the whole text. **Below 1 is faster than PyTorch eager.**
-Each number is the median of the rounds' ratios, with the quartiles below it. In a round every engine takes its turn, in an order that
-changes; each is a process of its own, and all get the same weights and batches. `~` marks a step too slow to be repeated.
+Each number is the median of the rounds' ratios, with the quartiles below it. In a round every engine takes its turn while all others
+stand still, in an order that changes; each is a process of its own, and all get the same weights and batches. `~` marks a step too
+slow to be repeated.
 
 {times}
 

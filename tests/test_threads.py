@@ -59,7 +59,7 @@ JOBS = {
     not hasattr(os, "sched_setaffinity") or threads.cores() < 2, reason="needs two cores, and a system that keeps threads to some"
 )
 def test_each_thread_has_half_of_the_cores_while_it_lasts(monkeypatch):
-    monkeypatch.setattr(os, "getloadavg", lambda: (1.5, 1.5, 1.5))
+    monkeypatch.setattr(threads, "_running", lambda: 1)
     before = os.sched_getaffinity(0)
     first, second = threads.both(lambda: os.sched_getaffinity(0), lambda: os.sched_getaffinity(0))
     assert first and second and not first & second and first | second == before
@@ -67,8 +67,23 @@ def test_each_thread_has_half_of_the_cores_while_it_lasts(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         threads.both(lambda: 1 / 0, lambda: None)
     assert os.sched_getaffinity(0) == before
-    monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 1.5, 1.5))  # others need these cores too
+    monkeypatch.setattr(threads, "_running", lambda: len(before) + 1)  # others need these cores too
     assert threads.both(lambda: os.sched_getaffinity(0), lambda: os.sched_getaffinity(0)) == (before, before)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/loadavg"), reason="needs a system that counts what runs")
+def test_a_busy_thread_is_counted():
+    assert threads._running() >= 1
+    with open("/proc/loadavg", encoding="utf-8") as file:
+        assert 1 <= threads._running() <= int(file.read().split()[3].split("/")[1])  # of all that there are
+
+
+def test_where_the_load_is_not_to_be_had_threads_run_anywhere(monkeypatch):
+    def missing():
+        raise FileNotFoundError
+
+    monkeypatch.setattr(threads, "_running", missing)
+    assert threads._halves() is None
 
 
 def test_a_system_that_keeps_no_thread_to_its_cores_is_no_error(monkeypatch):
@@ -76,7 +91,7 @@ def test_a_system_that_keeps_no_thread_to_its_cores_is_no_error(monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "sched_setaffinity", forbidden, raising=False)
-    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+    monkeypatch.setattr(threads, "_running", lambda: 1)
     assert threads.both(lambda: 1, lambda: 2) == (1, 2)
     monkeypatch.delattr(os, "sched_setaffinity")
     assert threads.both(lambda: 1, lambda: 2) == (1, 2)

@@ -56,15 +56,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@cache
+def _loadavg() -> int:
+    """An open file: the system writes it anew for whoever reads."""
+    return os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _running() -> int:
+    """How many threads of the whole system run, or could, at this moment, this one among them."""
+    return int(os.pread(_loadavg(), 64, 0).split()[3].partition(b"/")[0])
+
+
 def _halves() -> tuple[set[int], set[int]] | None:
-    """The cores that this thread may use, in two halves; None where the system does not tell, or has more to run than cores."""
-    try:
-        if not hasattr(os, "sched_setaffinity") or os.getloadavg()[0] > cores() + 1:
-            return None
-    except OSError:  # the load is not to be had
+    """The cores that this thread may use, in two halves; None where the system does not tell, or others want them too."""
+    if not hasattr(os, "sched_setaffinity"):
         return None
     mine = sorted(os.sched_getaffinity(0))
-    return set(mine[: len(mine) // 2]), set(mine[len(mine) // 2 :])
+    with suppress(OSError):
+        if _running() <= len(mine):
+            return set(mine[: len(mine) // 2]), set(mine[len(mine) // 2 :])
+    return None
 
 
 def _keep_to(cores: set[int]) -> None:

@@ -89,6 +89,13 @@ def test_a_worker_answers_and_an_error_is_one_line(worker, tmp_path):
     worker.ask("unload")
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="where the state of a process is to be read")
+def test_a_worker_stands_still_while_it_is_not_asked(worker):
+    worker.ask("about")
+    with open(f"/proc/{worker.process.pid}/stat", encoding="utf-8") as file:
+        assert file.read().split(") ")[1][0] == "T"  # stopped: its threads cannot take the cores from the engine whose turn it is
+
+
 def test_a_worker_that_takes_too_long_is_ended(tmp_path):
     with Worker(ENGINES["ours"], str(tmp_path), threads=1) as worker:
         with pytest.raises(WorkerError, match=r"^ours: about took more than 0 seconds; the process was ended$"):

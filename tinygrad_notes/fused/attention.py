@@ -31,13 +31,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from tinygrad_notes.fused.rows import sum_of_rows
+from tinygrad_notes.fused.rows import sum_of_products
 from tinygrad_notes.registry import fused
 from tinygrad_notes.threads import share
 from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
 
+SMALL = 128  # rows
 FORWARD, BACKWARD = 250, 300  # what one score costs beside its products, in multiply-adds of these
 
 
@@ -140,7 +141,7 @@ def calm(q, k, bias, scale):
     if bias is not None:
         return False
     with np.errstate(over="ignore", invalid="ignore"):  # of nothing times infinity no bound is known: NaN is not below it
-        bound = abs(scale) * math.sqrt(sum_of_rows(q * q).max() * sum_of_rows(k * k).max())
+        bound = abs(scale) * math.sqrt(np.vecdot(q, q).max() * np.vecdot(k, k).max())
     return bound < 0.4 * math.log(np.finfo(q.dtype).max)  # 35 in float32: e^35 times any number of keys is no overflow
 
 
@@ -152,17 +153,24 @@ def with_column(x, column):
     return wider
 
 
+def columns(x):
+    """x (..., n, d) as (..., d, n), to stand on the right of a product."""
+    turned = np.swapaxes(x, -1, -2)
+    # BLAS has kernels of their own for small matrices, which take twice as long where the right one is turned.
+    return np.ascontiguousarray(turned) if x.shape[-2] <= SMALL else turned
+
+
 def over_queries(x):
     """The sum over the R query heads that share a key head."""
     return x if x.shape[1] == 1 else x.sum(axis=1, keepdims=True)
 
 
-def scores(q, k, bias, mask: Mask, bad, n, i, j):
+def scores(q, kT, bias, mask: Mask, bad, n, i, j):
     """S of one block, (n, R, i, j), masked entries -inf, and which those are (None: none); None, None where nothing may be seen. q is scaled."""
     may = mask.block(n, i, j)
     if may is not None and not may.any():
         return None, None
-    s = np.matmul(q, np.swapaxes(k[n, :, j], -1, -2))
+    s = np.matmul(q, kT[n, :, :, j])
     if bias is not None:
         s += _cut(bias, n, i, j)
     if bad is not None:
@@ -191,7 +199,7 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
     if mask.hides(T, S):
         bad = bad_rows(v) if no_maximum else bad_rows(k, v)  # calm has seen that k is finite
         k, v = without(bad, k, v)
-    v1 = with_column(v, 1)
+    kT, v1 = columns(k), with_column(v, 1)
     far = np.finfo(q.dtype).max / 4  # as L of a row without keys: P = exp(S - L) is zero (infinity would meet zeros in a product)
     y = np.empty((N, R, T, vd), q.dtype)
     L = np.empty((N, R, T, 1), q.dtype)
@@ -203,7 +211,7 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
             o = np.zeros((*qi.shape[:-1], vd + 1), q.dtype)  # the last column is l
             first, last = mask.keys(i, S)
             for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
-                s, _ = scores(qi, k, bias, mask, bad, n, i, j)
+                s, _ = scores(qi, kT, bias, mask, bad, n, i, j)
                 if s is None:
                     continue
                 if not no_maximum:
@@ -231,22 +239,22 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
     (y, L, bad), (N, R, T, _), S = saved, q.shape, k.shape[2]
     dy = dy.reshape(y.shape)
     k, v = without(bad, k, v)
-    k1, v1 = with_column(k, 1), with_column(v, 1)
+    k1T, v1T = columns(with_column(k, 1)), columns(with_column(v, 1))
     dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
 
     def some_heads(n):
         for i in blocks(T, size[0]):
-            D = sum_of_rows(dy[n, :, i] * y[n, :, i])
+            D = sum_of_products(dy[n, :, i], y[n, :, i])
             q1, dy1 = with_column(q[n, :, i] * scale, -L[n, :, i]), with_column(dy[n, :, i], -D)
             qi, dyi = q1[..., :-1], dy1[..., :-1]
             first, last = mask.keys(i, S)
             for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
-                s, hidden = scores(q1, k1, bias, mask, bad, n, i, j)  # S - L
+                s, hidden = scores(q1, k1T, bias, mask, bad, n, i, j)  # S - L
                 if s is None:
                     continue
                 p = np.exp(s, out=s)
                 dv[n, :, j] += over_queries(np.matmul(np.swapaxes(p, -1, -2), dyi))
-                ds = np.matmul(dy1, np.swapaxes(v1[n, :, j], -1, -2))  # dP - D
+                ds = np.matmul(dy1, v1T[n, :, :, j])  # dP - D
                 if hidden is not None:
                     np.copyto(ds, 0, where=hidden)  # the values there may be so large that dP is infinite
                 ds *= p

@@ -75,6 +75,12 @@ def kernel_rows(w, groups):
     return np.ascontiguousarray(w.reshape(groups, O // groups, C, KH, KW).transpose(3, 0, 4, 2, 1)).reshape(KH, groups, KW * C, O // groups)
 
 
+def kernel_of(rows, shape, groups):
+    """The inverse of kernel_rows: (KH, groups, KW C / groups, O / groups) as w of this shape"""
+    O, C, KH, KW = shape
+    return rows.reshape(KH, groups, KW, C, O // groups).transpose(1, 4, 3, 0, 2).reshape(shape)
+
+
 # --- the three maps -------------------------------------------------------------------------------
 
 
@@ -82,7 +88,6 @@ def convolve(x, w, geometry, groups):
     O, C, KH, KW = w.shape
     H, W = geometry.count("convolution", x.shape[2:], (KH, KW))
     y = np.empty((len(x), O, H, W), x.dtype)
-    work = w.size * len(x) * H * W  # multiply-adds
     if geometry.touches_once((KH, KW)):
 
         def fill(part):
@@ -92,23 +97,19 @@ def convolve(x, w, geometry, groups):
         matrices = kernel_rows(w, groups)
 
         def fill(part):
-            first, *others = under(beside(x[part], KW, W, geometry, groups), KH, H, geometry)
-            product = np.matmul(first, matrices[0])
-            for rows, matrix in zip(others, matrices[1:]):
-                product += np.matmul(rows, matrix)
-            by_place(y[part], groups)[...] = product.swapaxes(-1, -2)
+            rows = under(beside(x[part], KW, W, geometry, groups), KH, H, geometry)
+            by_place(y[part], groups)[...] = times(rows, matrices).swapaxes(-1, -2)
 
-    share(len(x), ROOM // (x[0].size * KW), fill, work)
+    share(len(x), at_once(x, KW), fill, w.size * len(x) * H * W)
     return y
 
 
 def spread(y, w, space, geometry, groups):
     """y (N, O, H', W') -> (N, C, *space)"""
     O, C, *kernel = w.shape
-    padding = tuple(d * (k - 1) - p for d, k, p in zip(geometry.dilation, kernel, geometry.padding))
-    if geometry.stride == (1, 1) and min(padding) >= 0 and geometry.count("spread", space, kernel) == y.shape[2:]:
-        turned = w.reshape(groups, O // groups, C, *kernel)[..., ::-1, ::-1].swapaxes(1, 2).reshape(groups * C, O // groups, *kernel)
-        return convolve(y, turned, geometry._replace(padding=padding), groups)
+    back = returning(w.shape, y.shape[2:], space, geometry)
+    if back is not None:
+        return convolve(y, turned(w, groups), back, groups)
     windows = np.matmul(w.reshape(groups, O // groups, -1).swapaxes(-1, -2), by_place(y, groups))
     return fold(windows.reshape(len(y), groups * C, *kernel, *y.shape[2:]), space=space, **geometry._asdict())
 
@@ -116,18 +117,65 @@ def spread(y, w, space, geometry, groups):
 def correlate(x, y, kernel, geometry, groups):
     """x (N, C, H, W), y (N, O, H', W') -> (O, C / groups, *kernel)"""
     (KH, KW), (_, O, H, W), C = kernel, y.shape, x.shape[1] // groups
-    work = O * C * KH * KW * len(x) * H * W
 
     def of(part):
         if geometry.touches_once(kernel):
             rows = [by_place(x[part], groups).swapaxes(-1, -2)]
         else:
             rows = under(beside(x[part], KW, W, geometry, groups), KH, H, geometry)
-        dy = by_place(y[part], groups).swapaxes(-1, -2)  # (n, groups, H' W', O / groups)
-        return np.stack([np.matmul(r.swapaxes(-1, -2), dy).sum(axis=0) for r in rows])  # (KH, groups, KW C, O / groups)
+        return against(rows, y[part], groups)
 
-    w: Any = sum(share(len(x), ROOM // (x[0].size * KW), of, work))
-    return w.reshape(KH, groups, KW, C, O // groups).transpose(1, 4, 3, 0, 2).reshape(O, C, KH, KW)
+    sums = share(len(x), at_once(x, KW), of, O * C * KH * KW * len(x) * H * W)
+    return kernel_of(sum(sums), (O, C, KH, KW), groups)
+
+
+def spread_and_correlate(x, y, w, back, groups):
+    """spread(y, w) and correlate(x, y) where the first is a convolution, of geometry `back`: the rows of y beside each other serve both."""
+    O, C, KH, KW = w.shape
+    H, W = x.shape[2:]
+    dx, matrices = np.empty(x.shape, x.dtype), kernel_rows(turned(w, groups), groups)
+
+    def fill(part):
+        rows = under(beside(y[part], KW, W, back, groups), KH, H, back)
+        by_place(dx[part], groups)[...] = times(rows, matrices).swapaxes(-1, -2)
+        return against(rows, x[part], groups)
+
+    sums = share(len(x), at_once(y, KW), fill, 2 * w.size * len(x) * H * W)
+    return dx, turned(kernel_of(sum(sums), (groups * C, O // groups, KH, KW), groups), groups)
+
+
+def times(rows, matrices):
+    """The sum over the kernel's rows of (n, groups, places, K) times (groups, K, O / groups)"""
+    y = np.matmul(rows[0], matrices[0])
+    for row, matrix in zip(rows[1:], matrices[1:]):
+        y += np.matmul(row, matrix)
+    return y
+
+
+def against(rows, y, groups):
+    """The transpose in the matrices: rows (n, groups, places, K), y (n, O, H', W') -> (KH, groups, K, O / groups)"""
+    dy = by_place(y, groups).swapaxes(-1, -2)
+    return np.stack([np.matmul(row.swapaxes(-1, -2), dy).sum(axis=0) for row in rows])
+
+
+def turned(w, groups):
+    """The kernel of the way back, turned round: (O, C / groups, KH, KW) -> (C, O / groups, KH, KW)"""
+    O, C, *kernel = w.shape
+    return w.reshape(groups, O // groups, C, *kernel)[..., ::-1, ::-1].swapaxes(1, 2).reshape(groups * C, O // groups, *kernel)
+
+
+def returning(kernel_shape, places, space, geometry):
+    """The geometry of the convolution that goes from `places` back to `space`, or None where `fold` has to."""
+    kernel = kernel_shape[2:]
+    padding = tuple(d * (k - 1) - p for d, k, p in zip(geometry.dilation, kernel, geometry.padding))
+    if geometry.stride == (1, 1) and min(padding) >= 0 and geometry.count("spread", space, kernel) == places:
+        return geometry._replace(padding=padding)
+    return None
+
+
+def at_once(x, KW):
+    """So many examples that `beside` of them stays in the cache."""
+    return ROOM // (x[0].size * KW)
 
 
 def over_places(dy):
@@ -151,10 +199,14 @@ def forward(x, w, bias, *, geometry, groups):
 
 
 def backward(dy, saved, x, w, bias, *, needs, geometry, groups):
+    dbias = over_places(dy) if needs[2] else None
+    back = returning(w.shape, dy.shape[2:], x.shape[2:], geometry)
+    if needs[0] and needs[1] and back is not None and not geometry.touches_once(w.shape[2:]):
+        return *spread_and_correlate(x, dy, w, back, groups), dbias
     return (
         spread(dy, w, x.shape[2:], geometry, groups) if needs[0] else None,
         correlate(x, dy, w.shape[2:], geometry, groups) if needs[1] else None,
-        over_places(dy) if needs[2] else None,
+        dbias,
     )
 
 

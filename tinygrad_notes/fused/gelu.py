@@ -15,7 +15,7 @@ the tail keeps its digits (docs/verification.md has the error of gelu against mp
 import math
 
 from tinygrad_notes.fused.rows import in_chunks
-from tinygrad_notes.fused.silu import sigmoid_into
+from tinygrad_notes.fused.silu import sigmoid_of_negative
 from tinygrad_notes.registry import fused
 
 import numpy as np
@@ -45,7 +45,7 @@ def cumulative_into(out, x):
     t = np.abs(x)
     t *= 0.3
     t += 1
-    np.reciprocal(t, out=t)
+    np.divide(1, t, out=t)
     ratio = np.full_like(t, MILLS[-1])
     for c in MILLS[-2::-1]:
         ratio *= t
@@ -102,11 +102,11 @@ def tanh_forward(x):
     y, s = np.empty_like(flat), np.empty_like(flat)
 
     def fill(c):
-        twice_u = np.multiply(flat[c], flat[c], out=y[c])
-        twice_u *= 2 * SLOPE * CUBIC
-        twice_u += 2 * SLOPE
-        twice_u *= flat[c]
-        np.multiply(flat[c], sigmoid_into(s[c], twice_u), out=y[c])
+        minus_2u = np.multiply(flat[c], flat[c], out=s[c])
+        minus_2u *= -2 * SLOPE * CUBIC
+        minus_2u -= 2 * SLOPE
+        minus_2u *= flat[c]
+        np.multiply(flat[c], sigmoid_of_negative(minus_2u), out=y[c])
 
     in_chunks(fill, flat.size, 110)
     return y.reshape(x.shape), s

@@ -13,7 +13,7 @@ x (N, C, *space): in each example, C / G neighbouring channels and all positions
 
 from math import prod
 
-from tinygrad_notes.fused.rows import sum_of_rows
+from tinygrad_notes.fused.rows import sum_of_products, sum_of_rows
 from tinygrad_notes.fused.silu import sigmoid_into, silu_backward
 from tinygrad_notes.registry import fused
 from tinygrad_notes.threads import share
@@ -36,11 +36,11 @@ def forward(x, weight, bias, *, groups, eps, silu):
         rows, centre, scale = x3[n].reshape(-1, M), mean[n].reshape(-1, 1), r[n].reshape(-1, 1)  # views: filled
         np.divide(sum_of_rows(rows), M, out=centre)
         z = np.subtract(rows, centre, out=y[n].reshape(rows.shape))
-        np.divide(sum_of_rows(z * z), M, out=scale)
+        np.divide(sum_of_products(z, z), M, out=scale)
         scale += eps
         np.sqrt(scale, out=scale)
-        z *= np.reciprocal(scale, out=scale)
-        a = affine(y[n], weight, bias, out=y[n])
+        np.reciprocal(scale, out=scale)
+        a = affine(y[n], by_channel(r[n], C) if weight is None else by_channel(r[n], C) * weight[:, None], bias, out=y[n])
         if s is not None:
             a *= sigmoid_into(s[n], a)
 
@@ -48,9 +48,14 @@ def forward(x, weight, bias, *, groups, eps, silu):
     return y.reshape(x.shape), (mean, r, s)
 
 
-def affine(z, weight, bias, out):
-    """w z + b, for z (n, C, positions)"""
-    np.multiply(z, 1 if weight is None else weight[:, None], out=out)
+def by_channel(v, C):
+    """v (n, G, 1), a number for each group, as (n, C, 1)"""
+    return np.repeat(v, C // v.shape[1], axis=1)
+
+
+def affine(z, gain, bias, out):
+    """gain z + b, for z (n, C, positions)"""
+    np.multiply(z, gain, out=out)
     if bias is not None:
         out += bias[:, None]
     return out
@@ -65,21 +70,19 @@ def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
     sums, zsums = np.empty((N, C), x.dtype), np.empty((N, C), x.dtype)  # of da and of z da, over positions
 
     def fill(n):
-        scale = r[n].reshape(-1, 1)
         rows = np.subtract(x[n].reshape(-1, M), mean[n].reshape(-1, 1))
-        rows *= scale
+        rows *= r[n].reshape(-1, 1)
         z, da = rows.reshape(x[n].shape), dy[n]
-        zda = np.empty_like(z)
         if s is not None:
-            da = silu_backward(da, s[n], affine(z, weight, bias, out=zda))
-        np.multiply(z, da, out=zda)
-        sums[n], zsums[n] = sum_of_rows(da)[..., 0], sum_of_rows(zda)[..., 0]
+            a = affine(z, w[:, None], bias, out=np.empty_like(z))
+            da = silu_backward(da, s[n], a, out=np.empty_like(z))
+        sums[n], zsums[n] = sum_of_rows(da)[..., 0], np.vecdot(z, da)
         if dx is not None:
-            along_all, along_z = ((v[n] * w).reshape(len(rows), -1).sum(axis=-1, keepdims=True) / M for v in (sums, zsums))
-            dz = np.multiply(da, w[:, None], out=dx[n]).reshape(rows.shape)
-            dz -= along_all
-            dz -= np.multiply(rows, along_z, out=rows)
-            dz *= scale
+            mean_dz, mean_zdz = ((v[n] * w).reshape(-1, groups, C // groups).sum(axis=-1, keepdims=True) / M for v in (sums, zsums))
+            np.multiply(da, by_channel(r[n], C) * w[:, None], out=dx[n])
+            dx[n] -= by_channel(r[n] * mean_dz, C)
+            z *= by_channel(r[n] * mean_zdz, C)
+            dx[n] -= z
 
     share(N, ROOM // (C * positions), fill, x.size * BACKWARD)
     return dx if dx is None else dx.reshape(shape), zsums.sum(axis=0) if needs[1] else None, sums.sum(axis=0) if needs[2] else None

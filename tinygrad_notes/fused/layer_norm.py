@@ -9,7 +9,7 @@
 Every mean is a product with a vector: mean dz = dy @ w / C, and mean(z dz) = (z dy) @ w / C.
 """
 
-from tinygrad_notes.fused.rows import as_rows, ones, sum_of_columns, sum_of_rows
+from tinygrad_notes.fused.rows import as_rows, ones, sum_of_columns, sum_of_products, sum_of_rows
 from tinygrad_notes.registry import fused
 
 import numpy as np
@@ -20,7 +20,7 @@ def forward(x, weight, bias, *, eps):
     rows, C = as_rows(x), x.shape[-1]
     mean = sum_of_rows(rows) / C
     z = rows - mean
-    r = sum_of_rows(z * z) / C
+    r = sum_of_products(z, z) / C
     r += eps
     np.sqrt(r, out=r)
     np.reciprocal(r, out=r)

@@ -6,7 +6,7 @@ dx = r (w dy - x r^2 mean(w x dy))
 dw = sum of x r dy over all rows
 """
 
-from tinygrad_notes.fused.rows import as_rows, ones, sum_of_rows
+from tinygrad_notes.fused.rows import as_rows, ones, sum_of_products
 from tinygrad_notes.registry import fused
 
 import numpy as np
@@ -15,12 +15,11 @@ import numpy as np
 def forward(x, weight, *, eps):
     """x (..., C); weight (C,) or None -> y, r (n, 1)"""
     rows = as_rows(x)
-    y = rows * rows  # first for the mean square, then the output
-    r = sum_of_rows(y) / x.shape[-1]
+    r = sum_of_products(rows, rows) / x.shape[-1]
     r += eps
     np.sqrt(r, out=r)
     np.reciprocal(r, out=r)
-    np.multiply(rows, r, out=y)
+    y = rows * r
     if weight is not None:
         y *= weight
     return y.reshape(x.shape), r

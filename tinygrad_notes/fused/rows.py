@@ -48,6 +48,11 @@ def sum_of_rows(x: np.ndarray) -> np.ndarray:
     return np.matmul(x, ones(x.shape[-1], x.dtype))[..., None]
 
 
+def sum_of_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The sums over rows of x * y: (..., n) -> (..., 1)"""
+    return np.vecdot(x, y)[..., None]
+
+
 def sum_of_columns(x: np.ndarray) -> np.ndarray:
     """(n, C) -> (C,)"""
     return np.matmul(ones(len(x), x.dtype), x)

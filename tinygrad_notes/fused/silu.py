@@ -13,17 +13,21 @@ import numpy as np
 
 
 def sigmoid_into(s, x):
-    """s = 1 / (1 + e^-x), in place, to full relative precision."""
-    with np.errstate(over="ignore"):  # e^-x = inf gives the right limit, 0
-        np.negative(x, out=s)
-        np.exp(s, out=s)
-        s += 1
-        return np.reciprocal(s, out=s)
+    """s = sigmoid(x), in place, to full relative precision."""
+    return sigmoid_of_negative(np.negative(x, out=s))
 
 
-def silu_backward(dy, s, x):
+def sigmoid_of_negative(x):
+    """sigmoid(-x) = 1 / (1 + e^x), in place."""
+    with np.errstate(over="ignore"):  # e^x = inf gives the right limit, 0
+        np.exp(x, out=x)
+    x += 1
+    return np.divide(1, x, out=x)  # np.reciprocal takes half as long again
+
+
+def silu_backward(dy, s, x, out):
     """dy s (1 + x (1 - s))"""
-    dx = 1 - s
+    dx = np.subtract(1, s, out=out)
     dx *= x
     dx += 1
     dx *= s
@@ -47,7 +51,7 @@ def backward(dy, s, x, *, needs):
     dx = np.empty_like(flat)
 
     def fill(c):
-        dx[c] = silu_backward(dy[c], s[c], flat[c])
+        silu_backward(dy[c], s[c], flat[c], out=dx[c])
 
     in_chunks(fill, flat.size, 50)
     return (dx.reshape(x.shape),)
@@ -84,7 +88,8 @@ def gated_backward(dy, s, x, *, needs):
         da, db = dx[n, :F], dx[n, F:]
         np.multiply(dy[n], s[n], out=da)
         da *= b
-        np.multiply(silu_backward(dy[n], s[n], b), a, out=db)
+        silu_backward(dy[n], s[n], b, out=db)
+        db *= a
 
     in_chunks_of_rows(fill, len(rows), F, 80)
     return (dx.reshape(x.shape),)

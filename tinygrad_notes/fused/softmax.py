@@ -6,7 +6,7 @@
 An entry of -inf is masked: probability 0. A row of -inf alone gives zeros (the logarithm: -inf) and zero gradient.
 """
 
-from tinygrad_notes.fused.rows import as_rows, max_of_rows, sum_of_rows
+from tinygrad_notes.fused.rows import as_rows, max_of_rows, sum_of_products, sum_of_rows
 from tinygrad_notes.registry import fused
 from tinygrad_notes.transforms import stop_gradient
 
@@ -28,9 +28,7 @@ def forward(x):
 
 def backward(dy, y, x, *, needs):
     dy = as_rows(dy)
-    dx = y * dy
-    total = sum_of_rows(dx)
-    np.subtract(dy, total, out=dx)
+    dx = dy - sum_of_products(dy, y)
     dx *= y
     return (dx.reshape(x.shape),)
 

@@ -8,7 +8,7 @@ from tinygrad_notes.binding import map_structure
 from tinygrad_notes.core import Leaf, describe
 from tinygrad_notes.tensor import Tensor
 from tinygrad_notes.threads import for_each
-from tinygrad_notes.tree import is_owned, own, uninterrupted
+from tinygrad_notes.tree import own, uninterrupted
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class Optimizer:
         # Parameters with one decay lie side by side, so that few large chunks cover them.
         own(self._leaves[path] for path in sorted(groups, key=lambda path: -groups[path]))
         self._values = {path: t.value for path, t in self._leaves.items()}
+        self._memory = {id(value.base) for value in self._values.values()}  # the flat buffers
         self._size = sum(t.size for t in self._leaves.values())
         self._moments: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.moments}
         self._chunks: list[Chunk] = []
@@ -92,16 +93,16 @@ class Optimizer:
             p, moments, scratch, _, decay, _ = self._chunks[i]
             self.update(p, gradients[i], rate, decay, moments, scratch)
 
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # a warning turned into an error would stop halfway
             if not all(self._for_each_chunk(gather, COST_OF_A_LOOK)):
                 self._refuse_not_finite(flat)
-        with uninterrupted(), np.errstate(all="ignore"):  # a warning turned into an error would stop halfway
-            self.steps += 1
-            try:
-                self._for_each_chunk(update, COST_OF_AN_UPDATE)
-            finally:
-                for t in self._leaves.values():
-                    cast(Leaf, t.node).touch()
+            with uninterrupted():
+                self.steps += 1
+                try:
+                    self._for_each_chunk(update, COST_OF_AN_UPDATE)
+                finally:
+                    for t in self._leaves.values():
+                        cast(Leaf, t.node).touch()
 
     def state_dict(self) -> dict[str, Any]:
         """Copies: {"steps": int, moment's name: {path: array}}. Learning rate and other settings are the program's."""
@@ -214,8 +215,9 @@ class Optimizer:
                 raise ValueError(f"{self._gradient(path)} has shape {g.shape}, expected {t.shape}")
             if g.dtype != value.dtype:
                 raise TypeError(f"{self._gradient(path)} has dtype {g.dtype}, expected {t.dtype}; convert it with .astype({t.dtype})")
-            g = g.reshape(-1)
-            flat[path] = g.copy() if is_owned(g) else g  # a gradient in the memory of parameters would change under the update
+            if id(g.base) in self._memory or id(g) in self._memory:  # the update would change it
+                g = g.copy()
+            flat[path] = g.reshape(-1)
         return flat
 
     def _for_each_chunk(self, work: Callable[[int], Any], cost: int) -> list[Any]:
