@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 from benchmarks import __main__ as program
 from benchmarks import engines, report, run, scaling
@@ -92,8 +93,16 @@ def test_a_worker_answers_and_an_error_is_one_line(worker, tmp_path):
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="where the state of a process is to be read")
 def test_a_worker_stands_still_while_it_is_not_asked(worker):
     worker.ask("about")
-    with open(f"/proc/{worker.process.pid}/stat", encoding="utf-8") as file:
-        assert file.read().split(") ")[1][0] == "T"  # stopped: its threads cannot take the cores from the engine whose turn it is
+
+    def state():
+        with open(f"/proc/{worker.process.pid}/stat", encoding="utf-8") as file:
+            return file.read().split(") ")[1][0]
+
+    for _ in range(100):  # the signal takes a moment
+        if state() == "T":
+            break
+        time.sleep(0.05)
+    assert state() == "T"  # stopped: its threads cannot take the cores from the engine whose turn it is
 
 
 def test_a_worker_that_takes_too_long_is_ended(tmp_path):
