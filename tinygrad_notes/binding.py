@@ -16,6 +16,7 @@ SHAPE_ONLY = {"shape", "ndim", "dtype", "size"}
 # Keywords that change how a value is computed or stored, not what it is: rules never see them.
 # (The engine gives every gradient its input's dtype, so `dtype=` needs no rule either.)
 STORAGE = {"casting", "dtype", "like", "order", "signature", "subok"}
+SEQUENCES = (list, tuple)  # isinstance takes a tuple of types in half the time of a union
 
 
 def refuse_out(name: str) -> TypeError:
@@ -123,7 +124,7 @@ def map_structure(f: Callable, tree: Any, path: str = "") -> Any:
     """A copy of nested lists, tuples and dicts, each member x replaced by f(x, its path)."""
     if isinstance(tree, dict):
         return {k: map_structure(f, v, f"{path}.{k}" if path else str(k)) for k, v in tree.items()}
-    if isinstance(tree, list | tuple):
+    if isinstance(tree, SEQUENCES):
         members = [map_structure(f, v, f"{path}.{i}" if path else str(i)) for i, v in enumerate(tree)]
         return like(tree, members)
     return f(tree, path)
@@ -133,7 +134,7 @@ def map_leaves(f: Callable, tree: Any) -> Any:
     """map_structure for an f that needs no path: a third of the time."""
     if isinstance(tree, dict):
         return {k: map_leaves(f, v) for k, v in tree.items()}
-    if isinstance(tree, list | tuple):
+    if isinstance(tree, SEQUENCES):
         return like(tree, [map_leaves(f, v) for v in tree])
     return f(tree)
 

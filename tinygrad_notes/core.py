@@ -263,12 +263,8 @@ def gradients(loss: Any, params: Any, *, unused: str = "zeros", create_graph: bo
         raise ValueError(f"gradients: loss has shape {loss.value.shape}, expected one number; use loss.sum(), loss.mean() or vjp")
     if unused not in ("zeros", "raise"):
         raise ValueError(f"gradients: unused={unused!r}, expected 'zeros' or 'raise'")
-    nodes: list[Node] = []
-
-    def collect(p):
-        if not isinstance(p, Variable):
-            raise TypeError(f"gradients: params{where(p)} is {describe(p)}, expected a Tensor; an array is a constant")
-        nodes.append(p.node)
+    leaves: list[Any] = []
+    map_leaves(leaves.append, params)
 
     def where(leaf):
         """The path of a member of params, for errors."""
@@ -276,8 +272,11 @@ def gradients(loss: Any, params: Any, *, unused: str = "zeros", create_graph: bo
         map_structure(lambda p, path: paths.append(path) if p is leaf else None, params)
         return paths[0] and "." + paths[0]
 
-    map_leaves(collect, params)
-    found = walk({loss.node: np.ones(loss.value.shape, loss.value.dtype)}, nodes, create_graph, retain_graph)
+    for p in leaves:
+        if not isinstance(p, Variable):
+            raise TypeError(f"gradients: params{where(p)} is {describe(p)}, expected a Tensor; an array is a constant")
+    seed = np.ones(loss.value.shape, loss.value.dtype)
+    found = walk({loss.node: seed}, [p.node for p in leaves], create_graph, retain_graph)
     given: set[Node] = set()
 
     def give(p):

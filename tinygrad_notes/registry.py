@@ -20,7 +20,19 @@ from itertools import cycle
 from typing import Any
 
 from tinygrad_notes import core
-from tinygrad_notes.binding import STORAGE, bind_function, bind_ufunc, label, like, map_structure, reads_of, refuse_out, spelling, stand_in
+from tinygrad_notes.binding import (
+    SEQUENCES,
+    STORAGE,
+    bind_function,
+    bind_ufunc,
+    label,
+    like,
+    map_structure,
+    reads_of,
+    refuse_out,
+    spelling,
+    stand_in,
+)
 from tinygrad_notes.core import NO_PARAMS, PICK, Node, Variable, make_node, make_tensor, table, walk
 
 import numpy as np
@@ -29,7 +41,6 @@ registry: list[Any] = []  # every op, composition and kernel: the tests run thro
 constants: list[Callable] = []  # functions without gradient
 refused: dict[Callable, str] = {}  # functions that raise on Tensors, each with its reason
 using_reference = ContextVar("using_reference", default=False)
-SEQUENCES = (list, tuple)
 
 
 class Op:
@@ -313,7 +324,7 @@ def suits(values: Sequence) -> bool:
     dtype = None
     for v in values:
         if v is not None:
-            if type(v) is not np.ndarray or not v.size or (dtype is not None and v.dtype != dtype):
+            if type(v) is not np.ndarray or not v.size or (v.dtype is not dtype and dtype is not None and v.dtype != dtype):
                 return False
             dtype = v.dtype
     return dtype is not None and dtype.kind == "f" and dtype.itemsize >= 4

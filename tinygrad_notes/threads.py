@@ -150,6 +150,8 @@ def _in_half(halves: tuple[set[int], set[int]] | None, i: int, work: Callable) -
 
 def share(n: int, most: int, work: Callable[[slice], Any], size: int) -> list:
     """for_each with slices that cover 0..n-1, of at most `most`; where two threads share them, an even number."""
+    if size < LARGE and 0 < n <= most:  # most of all calls are small
+        return [work(slice(0, n))]
     count = -(-n // max(1, most))
     if size >= LARGE and n > 1:
         count += count % 2

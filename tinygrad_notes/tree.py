@@ -17,7 +17,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -135,6 +135,12 @@ def is_owned(array: np.ndarray) -> bool:
     return _flat_buffers.get(id(array.base)) is not None
 
 
+@cache
+def _python_handles_ctrl_c() -> bool:
+    """Whether the handler was set by Python, as only that can be set again; a program that embeds it may have its own."""
+    return signal.getsignal(signal.SIGINT) is not None
+
+
 class uninterrupted:
     """Ctrl-C waits until the block ends, so that what is written in place is written wholly or not at all.
 
@@ -144,10 +150,8 @@ class uninterrupted:
     def __enter__(self) -> None:
         self.pending: list[int] = []
         self.previous: Any = None
-        if threading.current_thread() is threading.main_thread():
-            self.previous = signal.getsignal(signal.SIGINT)  # None: a handler not set by Python
-            if self.previous is not None:
-                signal.signal(signal.SIGINT, lambda number, frame: self.pending.append(number))
+        if threading.current_thread() is threading.main_thread() and _python_handles_ctrl_c():
+            self.previous = signal.signal(signal.SIGINT, lambda number, frame: self.pending.append(number))
 
     def __exit__(self, *error: Any) -> None:
         if self.previous is not None:
