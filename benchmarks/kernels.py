@@ -27,6 +27,7 @@ except ImportError:  # its column stays empty
     torch = TF = None
 
 ROUNDS, TURN = 15, 0.02  # turns of each, seconds of a turn
+PAUSE = 0.03  # seconds before a turn: PyTorch's threads stay awake for a while, on the cores that ours need
 
 
 @dataclass
@@ -131,6 +132,7 @@ def measure(runs: dict[str, Callable[[], Any]], rounds: int, turn: float) -> dic
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            time.sleep(PAUSE if turn else 0)
             run()
             n, start = 0, time.perf_counter()
             while n == 0 or time.perf_counter() - start < turn:
