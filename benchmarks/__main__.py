@@ -1,6 +1,6 @@
 """`python -m benchmarks`: the side-by-side measurement, its table, and docs/performance.md.
 
-    --only W2,W7      these workloads (W7: all three lengths), or the sections "scaling", "kernels"
+    --only W2,W7      these workloads (W7: all three lengths), or the sections "scaling", "parts", "kernels"
     --engines jax     these engines, beside tinygrad_notes and PyTorch
     --rounds 15       at most so many rounds
     --quick           small sizes and two rounds: whether everything runs; nothing is written
@@ -29,7 +29,7 @@ from benchmarks.workloads import WORKLOADS, chosen
 
 RESULTS, PAGE, PICTURE = ROOT / "out" / "benchmarks.json", ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.png"
 TRIED = ROOT / "benchmarks" / "tried.md"
-SECTIONS = ("scaling", "kernels")
+SECTIONS = ("scaling", "parts", "kernels")
 BUDGET = 10.0  # seconds for the rounds of one workload
 
 
@@ -64,13 +64,15 @@ def measure(chosen_workloads, chosen_engines, sections, args) -> dict[str, Any]:
         for w in chosen_workloads[:1] if args.quick else chosen_workloads:
             measured = [engine for engine in chosen_engines if engine.key != "torch-best"]  # its memory is PyTorch's
             found["workloads"][w.key]["memory"] = memory(w.shrunk() if args.quick else w, measured, folder, args.threads)
-    if "kernels" in sections:
-        found["kernels"] = kernels(args)
+    for name in ("parts", "kernels"):
+        if name in sections:
+            found[name] = apart(name, args)
     return found
 
 
-def kernels(args) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "benchmarks.kernels", "--json", *(["--quick"] if args.quick else [])]
+def apart(name: str, args) -> Any:
+    """What `python -m benchmarks.<name>` measures, in a process of its own."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--json", *(["--quick"] if args.quick else [])]
     environment = os.environ | {name: str(args.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     return json.loads(subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout)
 

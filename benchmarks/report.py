@@ -26,6 +26,8 @@ slow to be repeated.
 
 {missed}
 
+{parts}
+
 {tape}
 
 {decoding}
@@ -70,6 +72,11 @@ largest; the weights' movement {movement:.0%}; the first {tokens} tokens written
 
 {tried}
 """
+WHERE = """**Where the time goes.** A step of this engine alone on the machine (`python -m benchmarks.parts`), each part divided by PyTorch's whole
+step. "NumPy's functions" are ops and their rules, "engine" is all that is left: Tensors, nodes, the walk, layers, the checks of arguments.
+The small workloads (W1, W2, W5) pay for Python: a call of NumPy takes 0.3 to 1 us, whatever it does, and the engine's own 2.5 us an operation
+come on top. The larger ones pay for one pass over memory after another on one core, where PyTorch has fused loops on two; what matrix products
+leave of the target is less than these passes need."""
 OURS = (REFERENCE, "ours-parallel")
 COMPILED = "on a GPT's MLP it took half a minute to compile and then ran no faster than eager (its matrix products are MKL's too), so it would not be the best column."
 
@@ -81,6 +88,7 @@ def page(results: dict[str, Any], tried: str) -> str:
         times=times(rows),
         notes=notes(rows),
         missed=missed(rows),
+        parts=parts(rows, results.get("parts", {})),
         tape=tape(rows),
         decoding=decoding(rows),
         memory=memory(rows),
@@ -188,6 +196,19 @@ def missed(rows) -> str:
     if not any(row["cells"].get(REFERENCE, {}).get("ratio") for _, row in rows):
         return "There is no PyTorch here to compare with, so no target is reached or missed."
     return "Targets missed:\n\n" + "\n".join(lines) if lines else "All targets are reached."
+
+
+def parts(rows, found: dict[str, dict[str, float]]) -> str:
+    """Where our step's time goes, each part divided by PyTorch's whole step; so that one sees what a target would need."""
+    body, names = [], list(next(iter(found.values()), {}))
+    for w, row in rows:
+        theirs = row["cells"].get(BASELINE, {}).get("seconds")
+        if w.key in found and theirs:
+            shares = [found[w.key][part] / (theirs * 1e3) for part in names]
+            body.append([w.key, *(f"{x:.2f}" for x in shares), f"{sum(shares):.2f}", aim(w.target)])
+    if not body:
+        return "Where the time goes was not measured."
+    return f"{WHERE}\n\n{markdown(['', *names, 'together', 'target'], body)}"
 
 
 def tape(rows) -> str:

@@ -8,10 +8,12 @@ import sys
 import time
 
 from benchmarks import __main__ as program
-from benchmarks import engines, report, run, scaling
+from benchmarks import engines, parts, report, run, scaling
 from benchmarks.engines import ENGINES, Engine
 from benchmarks.processes import ROOT, Worker, WorkerError
 from benchmarks.workloads import ADAMW, WORKLOADS, Workload, chosen, make
+from tinygrad_notes.optim.optimizer import Optimizer
+from tinygrad_notes.registry import registry
 
 import numpy as np
 import pytest
@@ -254,6 +256,16 @@ def test_what_an_engine_refuses_is_not_loaded(bench):
     assert bench.workers["hips"].done == ["unload"] and cells["ours"]["ratio"] is None
 
 
+def test_the_parts_of_a_step_make_up_the_whole_and_leave_nothing_behind():
+    before = {id(item): dict(vars(item)) for item in registry}
+    begin = time.perf_counter()
+    found = parts.of(chosen(["W2"])[0].shrunk(), 0.0)
+    assert set(found) == set(parts.PARTS)
+    assert all(ms > 0 for ms in found.values())  # a GPT has all of them
+    assert sum(found.values()) < (time.perf_counter() - begin) * 1e3
+    assert {id(item): dict(vars(item)) for item in registry} == before and "step" in vars(Optimizer)
+
+
 # --- fits and the page --------------------------------------------------------------------------------------
 
 
@@ -276,6 +288,7 @@ def canned():
         "engines": {"ours": {"NumPy": "2.4", "BLAS core type": "SkylakeX"}, "torch": {"PyTorch": "2.13"}},
         "workloads": rows,
         "scaling": {"attention": points, "attention memory": points},
+        "parts": {"W1": dict.fromkeys(parts.PARTS, 0.5)},
         "kernels": [
             {"name": "gelu", "shape": "768x512", "kernel": 100.0, "twin": 250.0, "torch": 50.0},
             {"name": "x", "shape": "1", "kernel": 1.0},
@@ -292,6 +305,7 @@ def test_the_page_of_canned_results():
     assert "- W3: " not in text
     assert "- Not timed, W1, W3, W4, W5, W6, W7-512, W7-2048, W7-8192, tape, decode: HIPS autograd: too large." in text
     assert "| W4 | 12.3 | 45.6 |" in text
+    assert "| W1 | 0.03 | 0.03 | 0.03 | 0.03 | 0.03 | 0.03 | 0.15 | 0.20 |" in text  # 0.5 of 20 ms
     assert "| attention | 2.00 | 1.00 |" in text
     assert "| gelu 768x512 | 100 | 250 | 50 | 0.40 | 2.00 |" in text and "| x 1 | 1 | – | – | – | – |" in text
     assert "tinygrad_notes: NumPy 2.4; BLAS core type SkylakeX" in text
