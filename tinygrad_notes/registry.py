@@ -20,19 +20,7 @@ from itertools import cycle
 from typing import Any
 
 from tinygrad_notes import core
-from tinygrad_notes.binding import (
-    SEQUENCES,
-    STORAGE,
-    bind_function,
-    bind_ufunc,
-    label,
-    like,
-    map_structure,
-    reads_of,
-    refuse_out,
-    spelling,
-    stand_in,
-)
+from tinygrad_notes.binding import STORAGE, bind_function, bind_ufunc, label, like, map_structure, reads_of, refuse_out, spelling, stand_in
 from tinygrad_notes.core import NO_PARAMS, PICK, Node, Variable, make_node, make_tensor, table, walk
 
 import numpy as np
@@ -40,6 +28,7 @@ import numpy as np
 registry: list[Any] = []  # every op, composition and kernel: the tests run through it
 constants: list[Callable] = []  # functions without gradient
 refused: dict[Callable, str] = {}  # functions that raise on Tensors, each with its reason
+SEQUENCES = (list, tuple)
 using_reference = ContextVar("using_reference", default=False)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from contextlib import nullcontext
 
 import tinygrad_notes as tn
 from tests.fused.oracle import HEADS, KINDS, SCALES, computed, drawn, problem, share, visible
@@ -299,6 +300,30 @@ def test_what_nobody_may_see_has_no_gradient_and_spoils_none(twin, bad):
     for a, b in zip(found, clean):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
     assert not np.any(found[2][..., [1, 4], :]) and not np.any(found[3][..., [1, 4], :])
+
+
+@pytest.mark.parametrize("twin", [False, True])
+@pytest.mark.parametrize("size", [1.0, 30.0])
+def test_values_that_nobody_may_see_may_be_as_large_as_they_like(twin, size):
+    """dP = dO v^T is infinite there; with scores of some units, where the kernel is calm, and with scores of some hundreds."""
+    rng = np.random.default_rng(0)
+    q, k, v, dy = rng.normal(size=(4, 1, 2, 6, 4)).astype(np.float32)
+    mask = np.ones((6, 6), bool)
+    mask[:, 4] = False
+
+    def run(v):
+        variables = [Tensor(x) for x in (q * size, k * size, v)]
+        with tn.reference() if twin else nullcontext():
+            y = F.scaled_dot_product_attention(*variables, mask=mask, block=(4, 3))
+            return [y.value, *gradients(np.sum(y * dy), variables)]
+
+    clean = run(v)
+    large = v.copy()
+    large[..., 4, :] = np.sign(dy[..., 0, :]) * np.finfo(np.float32).max
+    with np.errstate(over="ignore", invalid="ignore"):  # the product says so
+        found = run(large)
+    for a, b in zip(found, clean):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_rows_without_keys_are_zero_with_zero_gradient():

@@ -118,15 +118,20 @@ def most(R: int, T: int, S: int, size: tuple[int, int]) -> int:
     return 2**18 // max(1, R * min(T, size[0]) * min(S, size[1]))
 
 
+def all_finite(x):
+    """Whether no member is infinite or NaN; now and then False where all are but very large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(np.vdot(x, x))  # a sum of squares is finite only if all are: one quick pass
+
+
 def bad_rows(*arrays):
     """Which rows of k or v (N, 1, S, .) hold a number that is not finite, (N, 1, 1, S), or None.
 
     Behind a mask may stand anything, also NaN, and 0 * NaN would let it through: such rows become zero. A query that may
     see one gets NaN scores instead (see `scores`).
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        if all(math.isfinite(np.vdot(x, x)) for x in arrays):  # a sum of squares is finite only if all are: one quick pass
-            return None
+    if all(map(all_finite, arrays)):
+        return None
     bad = ~np.logical_and.reduce([np.isfinite(x).all(axis=-1) for x in arrays])
     return bad[:, :, None] if bad.any() else None
 
@@ -166,7 +171,7 @@ def over_queries(x):
 
 
 def scores(q, kT, bias, mask: Mask, bad, n, i, j):
-    """S of one block, (n, R, i, j), masked entries -inf, and which those are (None: none); None, None where nothing may be seen. q is scaled."""
+    """S of one block, (n, R, i, j), and which of it may be seen (None: all); None, None where nothing may. q is scaled."""
     may = mask.block(n, i, j)
     if may is not None and not may.any():
         return None, None
@@ -175,10 +180,19 @@ def scores(q, kT, bias, mask: Mask, bad, n, i, j):
         s += _cut(bias, n, i, j)
     if bad is not None:
         np.copyto(s, np.nan, where=bad[n, :, :, j])
-    hidden = None if may is None else ~may
-    if hidden is not None:
-        np.copyto(s, -np.inf, where=hidden)
-    return s, hidden
+    return s, may
+
+
+def hide(s, may):
+    """-inf in place of the scores that may not be seen: e^S is 0."""
+    if may is not None:
+        np.copyto(s, -np.inf, where=~may)
+
+
+def erase(p, may):
+    """The same for P = e^S of calm scores, which is finite: a product with 0 and 1 takes a third of the time."""
+    if may is not None:
+        p *= may.astype(p.dtype)
 
 
 def grouped(q, k, v):
@@ -190,7 +204,7 @@ def grouped(q, k, v):
 
 
 def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
-    """q (..., nh, T, hd), k (..., nkv, S, hd), v (..., nkv, S, vd), bias that broadcasts to (N, R, T, S) or None -> y (..., nh, T, vd), (y, L, bad rows)."""
+    """q (..., nh, T, hd), k (..., nkv, S, hd), v (..., nkv, S, vd), bias that broadcasts to (N, R, T, S) or None -> y (..., nh, T, vd), and what backward needs."""
     shape = (*q.shape[:-1], v.shape[-1])
     q, k, v = grouped(q, k, v)
     (N, R, T, _), S, vd = q.shape, k.shape[2], v.shape[-1]
@@ -199,6 +213,7 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
     if mask.hides(T, S):
         bad = bad_rows(v) if no_maximum else bad_rows(k, v)  # calm has seen that k is finite
         k, v = without(bad, k, v)
+        no_maximum = no_maximum and bad is None
     kT, v1 = columns(k), with_column(v, 1)
     far = np.finfo(q.dtype).max / 4  # as L of a row without keys: P = exp(S - L) is zero (infinity would meet zeros in a product)
     y = np.empty((N, R, T, vd), q.dtype)
@@ -211,16 +226,19 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
             o = np.zeros((*qi.shape[:-1], vd + 1), q.dtype)  # the last column is l
             first, last = mask.keys(i, S)
             for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
-                s, _ = scores(qi, kT, bias, mask, bad, n, i, j)
+                s, may = scores(qi, kT, bias, mask, bad, n, i, j)
                 if s is None:
                     continue
                 if not no_maximum:
+                    hide(s, may)
                     m_new = np.maximum(m, s.max(axis=-1, keepdims=True))
                     shift = np.where(m_new == -np.inf, 0, m_new)  # a row that has seen nothing yet stays zero, not NaN
                     s -= shift
                     o *= np.exp(m - shift)
                     m = m_new
                 p = np.exp(s, out=s)
+                if no_maximum:
+                    erase(p, may)
                 o += np.matmul(p, v1[n, :, j])
             l = o[..., -1:]
             if not l.all():  # rows without keys: zeros
@@ -229,14 +247,14 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
             np.add(m, np.log(l), out=L[n, :, i])
 
     share(N, most(R, T, S, size), some_heads, N * R * T * S * (2 * vd + FORWARD))
-    return y.reshape(shape), (y, L, bad)
+    return y.reshape(shape), (y, L, bad, no_maximum)
 
 
 def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size: tuple[int, int]):
     found = [np.zeros(x.shape, x.dtype) for x in (q, k, v)]
     dq, dk, dv = grouped(*found)  # views of these
     q, k, v = grouped(q, k, v)
-    (y, L, bad), (N, R, T, _), S = saved, q.shape, k.shape[2]
+    (y, L, bad, is_calm), (N, R, T, _), S = saved, q.shape, k.shape[2]
     dy = dy.reshape(y.shape)
     k, v = without(bad, k, v)
     k1T, v1T = columns(with_column(k, 1)), columns(with_column(v, 1))
@@ -249,14 +267,18 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
             qi, dyi = q1[..., :-1], dy1[..., :-1]
             first, last = mask.keys(i, S)
             for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
-                s, hidden = scores(q1, k1T, bias, mask, bad, n, i, j)  # S - L
+                s, may = scores(q1, k1T, bias, mask, bad, n, i, j)  # S - L
                 if s is None:
                     continue
+                if not is_calm:
+                    hide(s, may)
                 p = np.exp(s, out=s)
+                if is_calm:
+                    erase(p, may)
                 dv[n, :, j] += over_queries(np.matmul(np.swapaxes(p, -1, -2), dyi))
                 ds = np.matmul(dy1, v1T[n, :, :, j])  # dP - D
-                if hidden is not None:
-                    np.copyto(ds, 0, where=hidden)  # the values there may be so large that dP is infinite
+                if may is not None and not all_finite(ds):
+                    np.copyto(ds, 0, where=~may)  # the values that are hidden may be so large that dP is infinite: P is 0 there
                 ds *= p
                 dq[n, :, i] += np.matmul(ds, k[n, :, j])
                 dk[n, :, j] += over_queries(np.matmul(np.swapaxes(ds, -1, -2), qi))
