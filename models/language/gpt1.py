@@ -17,8 +17,8 @@ learns the task, while the old head goes on predicting the text.
 
 B batch, T time, S past and present time, C channels, nh heads, hd = C / nh, V vocabulary, L layers, K classes.
 
-Differs from the paper: no dropout unless Config.dropout is set (the paper: 0.1) and an rng is passed, and none on the
-attention weights; the paper's start, delimiter and extract tokens are ids of the vocabulary like any other;
+Differs from the paper: L1 is a mean over tokens, as in its published code, while its equation is a sum (lambda would be T times as
+large); no dropout unless Config.dropout is set (the paper: 0.1) and an rng is passed, and none on the attention weights; the paper's start, delimiter and extract tokens are ids of the vocabulary like any other;
 weights are stored (out, in), transposed with respect to the published checkpoint (see `published`).
 """
 
