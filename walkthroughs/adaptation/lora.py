@@ -243,7 +243,7 @@ print("the paper (table 5): with the same number, all four maps and q, v do abou
 # To read backwards is not a small change of sorting: nothing in the model looks at one place. All weights
 # learn it in as many steps; rank 4 beside the queries and values does not.
 _, backwards = full("backwards", steps(250))
-_, thin = adapted("backwards")
+_, thin = adapted("backwards", n=steps(400))
 print(f"\nreading backwards, exact answers: all weights {backwards[-1]:.1%}, rank 4 {thin[-1]:.1%}")
 if not options.quick:
     assert backwards[-1] > 0.9 and thin[-1] < 0.5
@@ -314,7 +314,7 @@ adapters = {  # targets, rank, rate
 read("reading the manual", reader, tn.parameters(reader), tokenizer.encode(data.split(manual)[0]), steps(1000), 3e-3)
 won, counts = {}, {"all weights": tn.count(reader)}
 for text, (learnt, unseen) in {text: map(tokenizer.encode, data.split(content)) for text, content in texts.items()}.items():
-    unseen = unseen[: 1000 if options.quick else 6000]
+    unseen = unseen[: 1000 if options.quick else 4000]
     start, whole = bits(reader, unseen), copied(reader)
     read(f"all weights, {text}", whole, tn.parameters(whole), learnt, steps(150), 3e-3)
     won[text] = {"all weights": start - bits(whole, unseen)}
@@ -331,19 +331,17 @@ print(f"    {'all weights':54}" + "".join(f"{gains['all weights']:19.2f}" for ga
 for name in [*adapters, "cut to rank 4", "cut to rank 16"]:
     size = f"{counts[name] / counts['all weights']:.1%} of the parameters" if name in counts else "what all weights learnt"
     print(f"    {name:27}{size:27}" + "".join(f"{share[name]:19.0%}" for share in shares.values()))
-
-kept_after = {part: gained / max(won["argparse.py"]["all weights"], 0.1) for part, gained in without.items()}
-print(
-    f"on argparse.py all weights keep {kept_after['attn']:.0%} without the change of the attention, {kept_after['mlp']:.0%} without that of the MLPs"
-)
-print("so one sign costs few directions and a language many, an adapter gets what its rank can hold, and q and v are not the only place")
+remaining = {part: gained / max(won["argparse.py"]["all weights"], 0.1) for part, gained in without.items()}
+print(f"on argparse.py, without what the attention learnt: {remaining['attn']:.0%}; without what the MLPs learnt: {remaining['mlp']:.0%}")
+print("One sign takes few directions and another language many, and an adapter gets what its rank can hold. On argparse queries and")
+print("values do not suffice at any rank: most of the change is in the MLPs.")
 if not options.quick:
     small, rank_16 = ([share[name] for share in shares.values()] for name in ("rank 2, every linear map", "rank 16, every linear map"))
     cut_4, cut_16 = ([share[f"cut to rank {r}"] for share in shares.values()] for r in (4, 16))
     assert small[0] >= 0.95 and counts["rank 2, every linear map"] < 0.03 * counts["all weights"], "one sign should fit into a low rank"
     assert all(x[0] > x[1] > x[2] for x in (small, cut_4)), "the more directions the text needs, the less should a low rank do"
-    assert np.allclose(rank_16, cut_16, atol=0.05), "an adapter should get what its rank can hold"
-    assert shares["argparse.py"]["rank 96, q and v"] < 0.8 and kept_after["mlp"] < kept_after["attn"], "the place should matter too"
+    assert np.allclose(rank_16, cut_16, atol=0.08), "an adapter should get what its rank can hold"
+    assert shares["argparse.py"]["rank 96, q and v"] < 0.8 and remaining["mlp"] < remaining["attn"], "the place should matter too"
 
 # %% Look at the results
 if not options.no_plots:
@@ -366,9 +364,9 @@ if not options.no_plots:
     for i, (name, color) in enumerate(bars.items()):
         right.bar(np.arange(3) + 0.17 * (i - 2), [share[name] for share in shares.values()], width=0.16, color=color, label=name)
     right.axhline(1, color="#c8c8c8", linewidth=1, zorder=0)
-    right.set_xticks(range(3), list(texts))
+    right.set_xticks(range(3), [text.replace(" ", "\n") for text in texts])
     right.set(title="real text: the part of what all weights gain", ylim=(0, 1.05))
-    right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize=8)
+    right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(options.out / "lora.png")
