@@ -213,7 +213,7 @@ if not options.no_plots:
 # A task on real text, and as in the paper on text of another kind than was read before: which of eight modules of Python's library is a
 # passage of 40 tokens from? Every fourth passage is held out. A passage ends in an extract token, which no text contains, and the
 # scores are read there. Everything but lambda is equal, the passages drawn and the start of the new layer too, so the two can be
-# compared draw by draw. The rates are the best of 1e-3, 2e-3 and 4e-3, tried for each lambda by itself; it was the same for both.
+# compared draw by draw. The rates were sought for each lambda by itself, from 1e-3 to 4e-3: the same suits both.
 MODULES = "argparse difflib doctest inspect mailbox tarfile typing _pydecimal".split()
 PASSAGE, EXTRACT = 40, tokenizer.encode("\0")
 RATES, CODE_STEPS, CODE_DRAWS = ({2: 4e-3, 3: 2e-3, 4: 2e-3}, 2, 2) if options.quick else ({12: 4e-3, 120: 2e-3, 480: 2e-3}, 200, 4)
