@@ -286,7 +286,7 @@ if not options.no_plots:
     )
     axes.set_xticks(labels, [f"{n:,}" for n in labels])
     axes.minorticks_off()
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(options.out / "labels.png")
     print(f"picture: {options.out}/labels.png\n")
