@@ -17,8 +17,9 @@ learns the task, while the old head goes on predicting the text.
 
 B batch, T time, S past and present time, C channels, nh heads, hd = C / nh, V vocabulary, L layers, K classes.
 
-Differs from the paper: no dropout unless Config.dropout is set (the paper: 0.1) and an rng is passed, and none on the
-attention weights; the paper's start, delimiter and extract tokens are ids of the vocabulary like any other;
+Differs from the paper: L1 is a mean over tokens, as in its published code, while its equation is a sum (with it lambda
+would be T times as large); no dropout unless Config.dropout is set (the paper: 0.1) and an rng is passed, and none on
+the attention weights; the paper's start, delimiter and extract tokens are ids of the vocabulary like any other;
 weights are stored (out, in), transposed with respect to the published checkpoint (see `published`).
 """
 
@@ -227,8 +228,11 @@ def fine_tuning_loss(model, ids, last, labels, weight=0.5, rng=None):
     ids = np.asarray(ids)
     B, T = ids.shape
     scores, logits = model.classify(ids, last, rng)
+    task = F.cross_entropy(scores, labels)
+    if not weight:
+        return task
     targets = np.where(np.arange(1, T) <= np.reshape(last, (B, 1)), ids[:, 1:], -100)  # (B, T-1)
-    return F.cross_entropy(scores, labels) + weight * F.cross_entropy(logits[:, :-1], targets)
+    return task + weight * F.cross_entropy(logits[:, :-1], targets)
 
 
 def generate(model, ids, n, *, rng=None, temperature=1.0, top_k=None, top_p=None):

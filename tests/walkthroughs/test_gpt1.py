@@ -19,9 +19,9 @@ def run(monkeypatch, *arguments):
 def test_quick(monkeypatch, tmp_path, capsys):
     run(monkeypatch, "--out", tmp_path)
     printed = capsys.readouterr().out
-    for word in ("Witten-Bell trigram", "this GPT-1", "lambda 0.5", "from scratch", "48 blocks"):
+    for word in ("Witten-Bell trigram", "this GPT-1", "lambda 0.5", "from scratch", "no extract token", "48 blocks"):
         assert word in printed
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fine_tuning.png", "loss.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fine_tuning.png", "labels.png", "loss.png"]
 
 
 def test_a_folder_that_cannot_be_is_one_line(monkeypatch, tmp_path):

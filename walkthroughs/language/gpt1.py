@@ -4,16 +4,19 @@ RUNNING TIME: 2 minutes (--quick: 10 seconds)
 
 You will see the recipe that started the series: a decoder is trained to predict the next piece of Python's reference manual,
 until it beats an n-gram model of the same text; then, in a language of eight animals, with one new layer on the last token it learns a
-task from eight labels. The paper's question is asked again: does it help to go on predicting the text (lambda 0.5)
-while learning the task? And what remains without the pre-training?
+task from eight labels. What remains without the pre-training? And the paper's question is asked again, on real text: does it help to
+go on predicting the text (lambda 0.5) while learning the task? That depends on the number of labels, and on where the answer is read.
 
     python -m walkthroughs language/gpt1              the whole story
     python -m walkthroughs language/gpt1 --quick      the mechanics only
 """
 
 # %% Settings
+import importlib
+import inspect
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from pydoc_data.topics import topics
 
@@ -24,6 +27,7 @@ from tinygrad_notes import functional as F
 from tinygrad_notes.text import ByteBPE, bits_per_character
 from walkthroughs import word_pictures
 from walkthroughs.options import options_of, parser_for
+from walkthroughs.pictures import canvas
 
 import numpy as np
 from tqdm import tqdm
@@ -205,65 +209,87 @@ if not options.no_plots:
     word_pictures.draws(options.out / "fine_tuning.png", results, 0.5, "eight labels, tested in other words")
     print(f"pictures: {options.out}/loss.png, fine_tuning.png\n")
 
-# %% Does it help to go on predicting the text? A small task on real text
-# Which of six topics of the manual is a passage of 40 tokens from? There are 24 labelled passages for each, and the ones to test on
-# are from the paragraphs that were held out. The scores are read at the passage's last token. Everything but lambda is equal, the
-# passages drawn and the start of the new layer too, so the two can be compared draw by draw.
-TOPICS = "compound formatstrings string-methods debugger typesmapping execmodel".split()
-PASSAGE, LABELS = 40, 24
-REAL_STEPS, REAL_DRAWS, REAL_RATE = (3, 1, 2e-3) if options.quick else (150, 5, 2e-3)
+# %% Does it help to go on predicting the text? Not with few labels
+# A task on real text, and as in the paper on text of another kind than was read before: which of eight modules of Python's library is a
+# passage of 40 tokens from? Every fourth passage is held out. A passage ends in an extract token, which no text contains, and the
+# scores are read there. Everything but lambda is equal, the passages drawn and the start of the new layer too, so the two can be
+# compared draw by draw. The rates were sought for each lambda by itself, from 1e-3 to 4e-3: the same suits both.
+MODULES = "argparse difflib doctest inspect mailbox tarfile typing _pydecimal".split()
+PASSAGE, EXTRACT = 40, tokenizer.encode("\0")
+RATES, CODE_STEPS, CODE_DRAWS = ({2: 4e-3, 3: 2e-3, 4: 2e-3}, 2, 2) if options.quick else ({12: 4e-3, 120: 2e-3, 480: 2e-3}, 200, 4)
+SIZES = list(RATES)  # labelled passages of each module
 
 
-def passages(parts):
-    """(n, PASSAGE) ids."""
-    ids = tokenizer.encode("\n\n".join(parts))
+def passages(module):
+    """(n, PASSAGE) ids of its source."""
+    ids = tokenizer.encode(inspect.getsource(importlib.import_module(module))[: 4000 if options.quick else 80_000])
     return ids[: len(ids) // PASSAGE * PASSAGE].reshape(-1, PASSAGE)
 
 
-pool, asked = ([passages(half[name]) for name in TOPICS] for half in (learnt, kept_back))
-read = tn.state_dict(model)
-topic_config = gpt1.Config(VOCABULARY, CONTEXT, layers=2, heads=3, width=96, std=0.1, classes=len(TOPICS))
+code = [passages(module) for module in MODULES]
+pool, asked = [np.delete(part, np.s_[3::4], axis=0) for part in code], [part[3::4] for part in code]
+assert not np.isin(EXTRACT, np.concatenate([train_ids, *map(np.ravel, code)])).any()
+read, code_config = tn.state_dict(model), replace(config, classes=len(MODULES))
 
 
-def topics_told(start, weight, seed):
-    """The mean over the topics of the share of held-out passages told right, after fine-tuning with lambda = weight."""
+def told(weight, size, seed, end=EXTRACT):
+    """The mean over the modules of the share of held-out passages told right, after fine-tuning on `size` passages of each."""
+
+    def ended(texts):
+        """The passages with `end` behind them, and the place where the scores are read."""
+        return np.concatenate([texts, np.tile(end, (len(texts), 1))], axis=1), np.full(len(texts), PASSAGE + len(end) - 1)
+
     draw = np.random.default_rng(seed)
-    texts = np.concatenate([part[draw.permutation(len(part))[:LABELS]] for part in pool])
-    labels = np.repeat(np.arange(len(TOPICS)), LABELS)
-    classifier = gpt1.Classifier(topic_config, draw)
-    if start is not None:
-        tn.load(classifier, start | {"score.weight": classifier.score.weight.value})
+    chosen = [part[draw.permutation(len(part))[:size]] for part in pool]
+    texts, labels = np.concatenate(chosen), np.repeat(np.arange(len(MODULES)), [len(part) for part in chosen])
+    classifier = gpt1.Classifier(code_config, draw)
+    tn.load(classifier, read | {"score.weight": classifier.score.weight.value})
     params = tn.parameters(classifier)
-    optimizer = optim.AdamW(params, lr=REAL_RATE, weight_decay=0.01)
-    for step in range(REAL_STEPS):
-        rows = draw.permutation(len(texts))[:24]
-        loss = gpt1.fine_tuning_loss(classifier, texts[rows], np.full(24, PASSAGE - 1), labels[rows], weight)
+    optimizer = optim.AdamW(params, lr=RATES[size], weight_decay=0.01)
+    for step, rows in zip(range(CODE_STEPS), data.minibatches(len(texts), BATCH, draw)):
+        loss = gpt1.fine_tuning_loss(classifier, *ended(texts[rows]), labels[rows], weight)
         grads, _ = optim.clip_by_global_norm(tn.gradients(loss, params, unused="raise"), 1.0)
-        optimizer.step(grads, lr=optim.linear(step, peak=REAL_RATE, warmup=max(1, REAL_STEPS // 10), steps=REAL_STEPS))
+        optimizer.step(grads, lr=optim.linear(step, peak=RATES[size], warmup=max(1, CODE_STEPS // 10), steps=CODE_STEPS))
     classifier = tn.frozen(classifier)
-    return float(np.mean([np.mean(classifier.classify(x, np.full(len(x), PASSAGE - 1))[0].argmax(-1) == k) for k, x in enumerate(asked)]))
+    return float(np.mean([np.mean(classifier.classify(*ended(part[:100]))[0].argmax(-1) == k) for k, part in enumerate(asked)]))
 
 
-told = {kind: [] for kind in kinds}
-for seed in tqdm(range(REAL_DRAWS), desc="six topics", unit="draw", disable=None):
-    for kind, (start, weight) in kinds.items():
-        told[kind].append(topics_told(None if start is None else read, weight, seed))
-difference = np.subtract(*list(told.values())[:2])
-rows = [
-    f"    {kind.replace(chr(10), ' '):26} {np.mean(values):6.1%} +- {np.std(values):.1%}    ({paper})"
-    for (kind, values), paper in zip(told.items(), (74.7, 75.0, 59.9))
-]
-print(f"""six topics, {LABELS} labels each, mean and standard deviation of {REAL_DRAWS} draws      (measured; paper, table 5, mean of eight tasks)
-{chr(10).join(rows)}
-    guessing                   {1 / len(TOPICS):6.1%}
-lambda 0.5 - lambda 0, draw by draw: {100 * difference.mean():+.1f} points, standard error {100 * difference.std() / math.sqrt(max(1, REAL_DRAWS - 1)):.1f}
-It is often written that the second loss helps. In the paper it helps on three of its large tasks (QQP 70.3 against 69.8, MNLI 81.8
-against 81.1, QNLI 88.1 against 86.9) and on RTE (56.0 against 54.4), and does not on CoLA (45.4 against 47.9), SST-2 (91.3 against
-92.0), MRPC (82.3 against 84.9) and STS-B (82.0 against 83.2): on few labels it mostly costs something.
+# Once more with the second size, but with the scores read at the passage's last token: then the same token has to say what follows
+# wherever else it stands, and what the passage is where it stands last.
+kinds = {f"{size * len(MODULES):5,} labels": (size, EXTRACT) for size in SIZES} | {"no extract token": (SIZES[1], EXTRACT[:0])}
+runs = tqdm([(kind, weight, seed) for kind in kinds for weight in (0.0, 0.5) for seed in range(CODE_DRAWS)], desc="modules", disable=None)
+right = np.reshape([told(weight, kinds[kind][0], seed, kinds[kind][1]) for kind, weight, seed in runs], (len(kinds), 2, CODE_DRAWS))
+gains = 100 * (right[:, 1] - right[:, 0])
+mean, error = gains.mean(axis=1), gains.std(axis=1, ddof=1) / math.sqrt(CODE_DRAWS)
+print(f"eight modules, mean of {CODE_DRAWS} draws     lambda 0   lambda 0.5   gain in points, standard error")
+for kind, (alone, both), m, e in zip(kinds, right.mean(axis=2), mean, error):
+    print(f"    {kind:30} {alone:9.1%} {both:12.1%} {m:+11.1f} +- {e:.1f}")
+print(f"""    guessing                       {1 / len(MODULES):9.1%} {1 / len(MODULES):12.1%}
+It is often written that the second loss helps where labels are few. The paper says: "larger datasets benefit from the auxiliary
+objective but smaller datasets do not". In its table 5 it helps on three large tasks (QQP 70.3 against 69.8, MNLI 81.8 against 81.1,
+QNLI 88.1 against 86.9) and on RTE (56.0 against 54.4), and does not on CoLA (45.4 against 47.9), SST-2 (91.3 against 92.0), MRPC
+(82.3 against 84.9) and STS-B (82.0 against 83.2). Here too it is few labels that
+pay for it; with many the two lambdas differ by no more than a few standard errors.
 """)
-
-if not options.quick:  # which lambda is better is a measurement, and no promise
-    assert np.mean(list(told.values())[1]) > np.mean(list(told.values())[2]) + 0.05, "the pre-training should help"
+if not options.quick:
+    assert mean[0] < 0, "with few labels the second loss should cost something"
+    assert min(mean[1:3]) > mean[0], "and with many less"
+    assert mean[3] < mean[1] - 2, "without an extract token it should cost something again"
+if not options.no_plots:
+    figure, [[axes]] = canvas(1, 1, 6.4, 4.2)
+    labels = len(MODULES) * np.array(SIZES)
+    axes.errorbar(labels, mean[:3], error[:3], color="#1f4e79", marker="o", capsize=4, label="scores read at an extract token")
+    axes.errorbar(labels[1:2], mean[3:], error[3:], color="#b5472f", marker="o", capsize=4, label="at the last token of the text")
+    axes.axhline(0, color="#8c8c8c", linestyle="--", linewidth=1.2)
+    axes.set(
+        xscale="log", xlabel="labelled passages", ylabel="points gained by lambda 0.5", title="the second loss, and the number of labels"
+    )
+    axes.set_xticks(labels, [f"{n:,}" for n in labels])
+    axes.minorticks_off()
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(options.out / "labels.png")
+    print(f"picture: {options.out}/labels.png\n")
 
 # %% Break it: read the answer at the first token
 # BERT reads its answer at the first token, [CLS]. A decoder cannot: its first position sees itself and nothing else, so every
@@ -309,7 +335,9 @@ assert unscaled[1] / unscaled[0] > 1.5
 # 2. Set lambda to 5. What does the task lose?
 # 3. `diff models/language/gpt1.py models/language/gpt.py`: which lines change what the model computes?
 # 4. Train with RATE = 1e-2 and warmup=1, here and with gpt.GPT in place of gpt1.GPT. Which one learns?
+# 5. Let `told` start from scratch, without tn.load; then from a GPT that has read pool, the source itself. What had the manual helped?
 #
 # Answers: 1. Little: which words belong to one animal is what comes last. 2. Speed: most of a step serves eight sentences that
-# are known by heart already. 3. Block.__call__, ln_f (new), the scale of c_proj. 4. GPT-2; post-norm needs its warm-up.
+# are known by heart already. 3. Block.__call__, ln_f (new), the scale of c_proj. 4. GPT-2; post-norm needs its warm-up. 5. Little with
+# 960 labels: source is another text. Who has read that is ahead, and lambda still costs something while labels are few.
 print(f"\nall of it took {time.process_time() - began:.0f} s of computing")
