@@ -384,6 +384,14 @@ def test_freeze_and_unfreeze_in_place():
     assert model.blocks[0].weight.value is value.value and type(model.mean) is np.ndarray
 
 
+@pytest.mark.parametrize("change", [freeze, unfreeze])
+def test_several_patterns_are_refused(change):
+    with pytest.raises(
+        TypeError, match=rf"^{change.__name__}: match is list \['embedding'\], expected one pattern, .*; for several patterns call"
+    ):
+        change(Model(), ["embedding"])
+
+
 def test_a_frozen_parameter_gets_no_gradient_and_does_not_move():
     model = Model()
     opt_before = SGD(parameters(model), lr=0.1)

@@ -339,6 +339,10 @@ def unfreeze(model: Any, match: Match = "*") -> None:
 def _chosen(name: str, model: Any, match: Match, candidate: Callable[[Any], bool]) -> dict[int, Any]:
     if isinstance(model, Tensor | np.ndarray | tuple):
         raise TypeError(f"{name}: got {describe(model)}, expected a model, list or dict, which can be changed in place")
+    if not callable(match) and not isinstance(match, str):
+        raise TypeError(
+            f"{name}: match is {describe(match)}, expected one pattern, such as 'blocks.0.*', or f(path, tensor) -> bool; for several patterns call {name} for each"
+        )
     matches = match if callable(match) else lambda path, leaf: fnmatchcase(path, match)
     candidates = [(path, leaf) for path, leaf in leaves(model) if candidate(leaf)]
     chosen = {id(leaf): leaf for path, leaf in candidates if matches(path, leaf)}
