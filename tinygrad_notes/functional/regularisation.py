@@ -1,5 +1,6 @@
 """Noise that keeps a model from relying on any one unit."""
 
+from tinygrad_notes.functional.define import as_arrays, no_generator
 from tinygrad_notes.fused import kernels
 
 import numpy as np
@@ -14,5 +15,10 @@ def dropout(x, p, rng=None):
         raise ValueError(f"dropout: p is {p}, expected a probability between 0 and 1")
     if rng is None or p == 0:
         return x
-    kept = rng.random(x.shape, np.float32) >= p
+    try:
+        kept = rng.random(x.shape, np.float32) >= p
+    except (AttributeError, TypeError):
+        if not isinstance(rng, np.random.Generator):
+            raise no_generator("dropout", rng, ", or None for no dropout") from None
+        return dropout(*as_arrays("dropout", x), p, rng)
     return kernels.dropout(x, kept=kept, scale=1 / (1 - p) if p < 1 else 0.0)
