@@ -173,7 +173,8 @@ def softmax(x, axis=-1):
     try:
         check_scores("softmax", x)
     except AttributeError:  # a list
-        return softmax(*as_arrays("softmax", x), axis)
+        (x,) = as_arrays("softmax", x)
+        return softmax(x, axis)
     return along(kernels.softmax, x, axis)
 
 
@@ -182,7 +183,8 @@ def log_softmax(x, axis=-1):
     try:
         check_scores("log_softmax", x)
     except AttributeError:  # a list
-        return log_softmax(*as_arrays("log_softmax", x), axis)
+        (x,) = as_arrays("log_softmax", x)
+        return log_softmax(x, axis)
     return along(kernels.log_softmax, x, axis)
 
 

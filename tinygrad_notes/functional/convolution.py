@@ -3,13 +3,15 @@
 Along one axis it is the convolution of an image one pixel high. See fused/convolution.py for how it is computed.
 """
 
+from typing import Any
+
 from tinygrad_notes.functional.define import as_arrays, check_integer
 from tinygrad_notes.fused.convolution import Geometry, convolution, transposed_convolution
 
 import numpy as np
 
 
-def each_axis(name, label, value, axes, least):
+def each_axis(name, label, value: Any, axes, least):
     """A number, or one for each space axis, as a tuple."""
     if type(value) is int and value >= least:
         return (value,) * axes
@@ -51,7 +53,8 @@ def convolve_checked(name, axes, x, w, bias, stride, padding, dilation, groups):
         O = w.shape[0]
         check_bias(name, bias, w, O)
     except AttributeError:  # lists
-        return convolve_checked(name, axes, *as_arrays(name, x, w, bias), stride, padding, dilation, groups)
+        x, w, bias = as_arrays(name, x, w, bias)
+        return convolve_checked(name, axes, x, w, bias, stride, padding, dilation, groups)
     check_groups(name, groups)
     C = w.shape[1] * groups
     if x.shape[1] != C:
@@ -102,7 +105,8 @@ def conv_transpose2d(x, w, bias=None, *, stride=1, padding=0, output_padding=0, 
         check_bias(name, bias, w, O)
     except AttributeError:  # lists
         settings = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation, "groups": groups}
-        return conv_transpose2d(*as_arrays(name, x, w, bias), **settings)
+        x, w, bias = as_arrays(name, x, w, bias)
+        return conv_transpose2d(x, w, bias, **settings)
     if x.shape[1] != C or C % groups:
         raise ValueError(
             f"{name}: x has {x.shape[1]} channels but w expects {C} in {groups} groups; x {x.shape}, w {w.shape} (C, O / groups, KH, KW)"

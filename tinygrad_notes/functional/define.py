@@ -32,14 +32,14 @@ def differentiable(*rules: Callable | None, **spec: Any) -> Callable[[F], F]:
     return register
 
 
-def as_arrays(name: str, *given: Any) -> tuple:
+def as_arrays(name: str, *given: Any) -> Any:
     """What was given, its lists and numbers as arrays, as NumPy's functions take them: for a second try, after an error.
 
     With nothing to convert, that error goes on. TypeError for what holds no numbers.
     """
     if all(a is None or hasattr(a, "shape") for a in given[1:]) and hasattr(given[0], "shape"):
         raise  # the error that is being handled
-    made = tuple(a if (i and a is None) or hasattr(a, "shape") else np.asarray(a) for i, a in enumerate(given))
+    made: list[Any] = [a if (i and a is None) or hasattr(a, "shape") else np.asarray(a) for i, a in enumerate(given)]
     for a, was in zip(made, given):
         if a is not was and a.dtype.kind not in "fiub":
             raise TypeError(f"{name}: {describe(was)} came, expected an array of numbers or a Tensor") from None

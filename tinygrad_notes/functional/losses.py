@@ -87,8 +87,8 @@ def binary_cross_entropy_with_logits(x, target, weight=None, pos_weight=None, re
     try:
         losses = (target if pos_weight is None else pos_weight * target) * softplus(-x) + (1 - target) * softplus(x)
     except TypeError:  # lists
-        given = as_arrays("binary_cross_entropy_with_logits", x, target, weight, pos_weight)
-        return binary_cross_entropy_with_logits(*given, reduction)
+        x, target, weight, pos_weight = as_arrays("binary_cross_entropy_with_logits", x, target, weight, pos_weight)
+        return binary_cross_entropy_with_logits(x, target, weight, pos_weight, reduction)
     return reduce("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
 
 
@@ -103,7 +103,8 @@ def kl_div(log_q, p, reduction="mean"):
     try:
         losses = p * (np.log(np.where(p > 0, p, 1)) - log_q)
     except TypeError:  # lists
-        return kl_div(*as_arrays("kl_div", log_q, p), reduction)
+        log_q, p = as_arrays("kl_div", log_q, p)
+        return kl_div(log_q, p, reduction)
     return losses.sum() / noted(len(losses)) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
 
 
@@ -208,7 +209,8 @@ def normalize(x, axis=-1, eps=1e-12):
     try:
         return x / np.sqrt(np.maximum(np.sum(x * x, axis=axis, keepdims=True), eps * eps))
     except TypeError:  # a list
-        return normalize(*as_arrays("normalize", x), axis, eps)
+        (x,) = as_arrays("normalize", x)
+        return normalize(x, axis, eps)
 
 
 def cosine_similarity(a, b, axis=-1, eps=1e-8):

@@ -75,7 +75,8 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5):
     try:
         check_affine("layer_norm", x, x.shape[-1], weight=weight, bias=bias)
     except AttributeError:  # lists
-        return layer_norm(*as_arrays("layer_norm", x, weight, bias), eps)
+        x, weight, bias = as_arrays("layer_norm", x, weight, bias)
+        return layer_norm(x, weight, bias, eps)
     if x.dtype == np.float16:
         return in_float32(layer_norm, x, weight, bias, eps=eps)
     return kernels.layer_norm(x, weight, bias, eps=eps)
@@ -89,7 +90,8 @@ def rms_norm(x, weight=None, eps=1e-6):
     try:
         check_affine("rms_norm", x, x.shape[-1], weight=weight)
     except AttributeError:  # lists
-        return rms_norm(*as_arrays("rms_norm", x, weight), eps)
+        x, weight = as_arrays("rms_norm", x, weight)
+        return rms_norm(x, weight, eps)
     if x.dtype == np.float16:
         return in_float32(rms_norm, x, weight, eps=eps)
     return kernels.rms_norm(x, weight, eps=eps)

@@ -84,7 +84,8 @@ def pool(name, op, axes, x, size, stride, padding):
     try:
         fits = x.ndim == axes + 2 and x.dtype.kind == "f"
     except AttributeError:  # a list
-        return pool(name, op, axes, *as_arrays(name, x), size, stride, padding)
+        (x,) = as_arrays(name, x)
+        return pool(name, op, axes, x, size, stride, padding)
     if not fits:
         raise ValueError(f"{name}: x is {x.dtype} {x.shape}, expected floats {('(N, C, T)', '(N, C, H, W)')[axes - 1]}")
     kernel = each_axis(name, "size", size, axes, 1)

@@ -20,5 +20,6 @@ def dropout(x, p, rng=None):
     except (AttributeError, TypeError):
         if not isinstance(rng, np.random.Generator):
             raise no_generator("dropout", rng, ", or None for no dropout") from None
-        return dropout(*as_arrays("dropout", x), p, rng)
+        (x,) = as_arrays("dropout", x)
+        return dropout(x, p, rng)
     return kernels.dropout(x, kept=kept, scale=1 / (1 - p) if p < 1 else 0.0)

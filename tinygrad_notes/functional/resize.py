@@ -63,7 +63,8 @@ def interpolate(x, size, mode="bilinear", antialias=False):
     try:
         fits = x.ndim == 4 and x.dtype.kind == "f" and x.size > 0
     except AttributeError:  # a list
-        return interpolate(*as_arrays("interpolate", x), size, mode, antialias)
+        (x,) = as_arrays("interpolate", x)
+        return interpolate(x, size, mode, antialias)
     if not fits:
         raise ValueError(f"interpolate: x is {x.dtype} {x.shape}, expected floats (N, C, H, W), not empty")
     if mode != "nearest" and mode not in KERNELS:

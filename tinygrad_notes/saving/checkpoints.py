@@ -31,7 +31,7 @@ def save_checkpoint(path: str | os.PathLike, *, step: int, model: Any, optimizer
     numbers, booleans and None: the position in the data, the losses so far (tuples come back as lists).
     """
     try:
-        done = operator.index(step)
+        operator.index(step)
     except TypeError:
         raise TypeError(f"save_checkpoint: step is {describe(step)}, expected an integer: how many steps are done") from None
     arrays = {f"model.{name}": array for name, array in state_dict(model).items()}
@@ -47,7 +47,7 @@ def save_checkpoint(path: str | os.PathLike, *, step: int, model: Any, optimizer
     map_structure(collect, states, "optimizer")
     rngs: dict[str, Any] = {}
     map_structure(lambda r, name: rngs.__setitem__(name, _json(r.bit_generator.state, name)), rng if rng is not None else {}, "rng")
-    record = {"step": done, "numbers": numbers, "rng": rngs, "extra": _json(extra, "extra")}
+    record = {"step": int(step), "numbers": numbers, "rng": rngs, "extra": _json(extra, "extra")}
     save_arrays(path, arrays, {RECORD: json.dumps(record)})
 
 
