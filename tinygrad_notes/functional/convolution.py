@@ -13,7 +13,7 @@ import numpy as np
 
 def each_axis(name, label, value: Any, axes, least):
     """A number, or one for each space axis, as a tuple."""
-    if type(value) is int and value >= least:
+    if value.__class__ is int and value >= least:
         return (value,) * axes
     values = (value,) * axes if np.ndim(value) == 0 else tuple(value)
     if len(values) != axes or not all(isinstance(v, int | np.integer) and v >= least for v in values):
