@@ -6,6 +6,12 @@ import numpy as np
 
 NUMBERS = {"dropout": (0, 1), "eps": (0, 1), "std": (0, 1)}  # our fields that are real numbers, with their limits; others count something
 LARGEST = 2**31 - 1  # of a count
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+}
 
 
 def check_supported(config, supported, what):
@@ -74,15 +80,9 @@ def dropouts(config):
     return {"dropout": branches, "embedding_dropout": None if embeddings == branches else embeddings}
 
 
-def unaliased(config):
-    """GPT's config.json, in which some sizes may stand under the names that other models have for them."""
-    names = {
-        "hidden_size": "n_embd",
-        "max_position_embeddings": "n_positions",
-        "num_hidden_layers": "n_layer",
-        "num_attention_heads": "n_head",
-    }
-    return {names.get(key, key): value for key, value in config.items()}
+def unaliased(config, aliases):
+    """config.json with what stands there under another name, {that: the usual one}, under the usual one."""
+    return {aliases.get(key, key): value for key, value in config.items()}
 
 
 def renamed(state, rename):

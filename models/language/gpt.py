@@ -23,7 +23,7 @@ weights are stored (out, in), transposed with respect to the published checkpoin
 import math
 from dataclasses import dataclass
 
-from models.published import check_supported, dropouts, numbers, renamed, unaliased, without_copies
+from models.published import ALIASES, check_supported, dropouts, numbers, renamed, unaliased, without_copies
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -77,7 +77,7 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a published config.json. ValueError where it says something that this model does not do."""
-        published = unaliased(published)
+        published = unaliased(published, ALIASES)
         check_supported(published, SUPPORTED, "GPT-2")
         return Config(**numbers(published, SIZES, optional=("n_inner",)), **dropouts(published))
 

@@ -24,7 +24,18 @@ weights are stored (out, in), transposed with respect to the published checkpoin
 
 from dataclasses import dataclass
 
-from models.published import check_labels, check_supported, classes, dropouts, labelled, numbers, renamed, unaliased, without_copies
+from models.published import (
+    ALIASES,
+    check_labels,
+    check_supported,
+    classes,
+    dropouts,
+    labelled,
+    numbers,
+    renamed,
+    unaliased,
+    without_copies,
+)
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -69,7 +80,7 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a config.json by Hugging Face. ValueError where it says something that this model does not do."""
-        published = unaliased(published)
+        published = unaliased(published, ALIASES)
         check_supported(published, SUPPORTED, "GPT-1")
         return Config(**numbers(published, SIZES), **dropouts(published), **classes(published, Config.classes))
 

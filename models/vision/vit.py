@@ -128,8 +128,8 @@ class Config:
             "model_type": "vit",
             **kind,
             **{theirs: getattr(self, ours) for theirs, ours in SIZES.items()},
-            "image_size": list(self.image),
-            "patch_size": list(self.patch),
+            "image_size": side_of(self.image),
+            "patch_size": side_of(self.patch),
             "qkv_bias": self.qkv_bias,
             "hidden_act": "gelu",
         }
@@ -137,6 +137,11 @@ class Config:
 
 SIZES = {"num_channels": "channels", "num_hidden_layers": "layers", "num_attention_heads": "heads", "hidden_size": "width"}
 SIZES |= {"intermediate_size": "hidden", "layer_norm_eps": "eps", "hidden_dropout_prob": "dropout"}
+
+
+def side_of(image):
+    """(height, width) as config.json has it: one number for a square."""
+    return image[0] if image[0] == image[1] else list(image)
 
 
 def linear(n_in, n_out, config, rng):
