@@ -184,6 +184,40 @@ def test_names_of_classes_are_those_of_the_model(tmp_path):
     assert again["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"} and "num_labels" not in again
 
 
+@pytest.mark.parametrize("architecture", [gpt.Config, gpt1.Config, bert.Config, vit.Config])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dropout": -3}, "Config: dropout is -3, expected a number from 0 to 1"),
+        ({"dropout": "a"}, "Config: dropout is 'a', expected a number from 0 to 1"),
+        ({"dropout": None}, "Config: dropout is None, expected a number from 0 to 1"),
+        ({"eps": float("nan")}, "Config: eps is nan, expected a number from 0 to 1"),
+        ({"heads": 0}, f"Config: heads is 0, expected a whole number from 1 to {2**31 - 1}"),
+        ({"width": 12.0}, f"Config: width is 12.0, expected a whole number from 1 to {2**31 - 1}"),
+        ({"layers": True}, f"Config: layers is True, expected a whole number from 1 to {2**31 - 1}"),
+    ],
+)
+def test_numbers_that_no_model_can_have(architecture, changes, message):
+    with pytest.raises(ValueError) as caught:
+        architecture.tiny(**changes)
+    assert str(caught.value) == message
+
+
+def test_numbers_of_other_kinds():
+    with pytest.raises(ValueError, match=r"^Config: patch is \(4, 0\), expected a whole number from 1 to "):
+        vit.Config.tiny(patch=(4, 0))
+    with pytest.raises(ValueError, match=r"^Encoder: layers is 0, expected a whole number from 1 to "):
+        clip.Encoder(12, 0, 2, 20)
+    with pytest.raises(ValueError, match=r"^Config: space is 0, expected a whole number from 1 to "):
+        clip.Config.tiny(space=0)
+    assert vit.Config.tiny(classes=0, pooler=0).classes == 0 and gpt.Config.tiny(hidden=None, width=np.int64(12)).width == 12
+
+
+def test_changes_that_cannot_be(folder):
+    with pytest.raises(ValueError, match=r"^Config: dropout is -3, expected a number from 0 to 1$"):
+        saving.from_pretrained(folder, gpt.GPT, dropout=-3)
+
+
 def test_a_model_without_prefix_and_with_buffers_and_a_second_head_loads(folder):
     def older(arrays):
         for name in list(arrays):

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from models.published import (
     ALIASES,
-    check_labels,
+    check_config,
     check_supported,
     classes,
     dropouts,
@@ -60,7 +60,7 @@ class Config:
     dtype: type = np.float32
 
     def __post_init__(self):
-        check_labels(self)
+        check_config(self)
         if self.width % self.heads:
             raise ValueError(f"Config: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
 

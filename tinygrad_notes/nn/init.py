@@ -12,8 +12,8 @@ import numpy as np
 
 
 def generator(rng):
-    """rng, or TypeError for what draws no numbers, such as a seed."""
-    if not isinstance(rng, np.random.Generator):
+    """rng, or TypeError for what is no generator of its own: a seed, or np.random, from which everybody draws."""
+    if not hasattr(rng, "uniform") or rng is np.random:
         raise no_generator("init", rng)
     return rng
 
