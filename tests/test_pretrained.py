@@ -218,6 +218,12 @@ def test_changes_that_cannot_be(folder):
         saving.from_pretrained(folder, gpt.GPT, dropout=-3)
 
 
+def test_published_weights_that_are_not_finite_are_told(folder):
+    change_arrays(folder, lambda arrays: arrays["transformer.h.1.ln_2.bias"].__setitem__(3, np.nan))
+    with pytest.warns(RuntimeWarning, match=r"^load: nan or inf: h\.1\.ln_2\.bias; look where these weights were made$"):
+        saving.from_pretrained(folder, gpt.GPT)
+
+
 def test_a_model_without_prefix_and_with_buffers_and_a_second_head_loads(folder):
     def older(arrays):
         for name in list(arrays):
