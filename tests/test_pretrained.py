@@ -493,7 +493,12 @@ def test_a_model_for_which_there_is_no_room(folder, kind):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "is not JSON"), ("[1]", "is a JSON list, expected an object"), ("[" * 100_000, "nested too deeply"), ("\ud800", "is not JSON")],
+    [
+        ("{", "is not JSON"),
+        ("[1]", "is a JSON list, expected an object"),
+        ("[" * 100_000, "nested too deeply"),
+        ("\ud800", "is not JSON: .utf-8. codec can.t decode byte 0xed"),
+    ],
 )
 def test_a_configuration_that_is_none(folder, text, message):
     (folder / "config.json").write_text(text, errors="surrogatepass")

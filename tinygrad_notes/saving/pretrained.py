@@ -278,7 +278,7 @@ def _with_dtype(config: Any, dtype: type) -> Any:
 
 def _reason(error: Exception) -> str:
     """What an error says, in one line; the kind of those errors whose text says too little alone."""
-    text = " ".join(str(error.args[0] if error.args else error).split())
+    text = " ".join(str(error.args[0] if error.args and not isinstance(error, UnicodeError) else error).split())
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
