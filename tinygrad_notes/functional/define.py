@@ -39,7 +39,10 @@ def as_arrays(name: str, *given: Any) -> Any:
     """
     if all(a is None or hasattr(a, "shape") for a in given[1:]) and hasattr(given[0], "shape"):
         raise  # the error that is being handled
-    made: list[Any] = [a if (i and a is None) or hasattr(a, "shape") else np.asarray(a) for i, a in enumerate(given)]
+    try:
+        made: list[Any] = [a if (i and a is None) or hasattr(a, "shape") else np.asarray(a) for i, a in enumerate(given)]
+    except ValueError:
+        raise ValueError(f"{name}: lists of several lengths came, expected an array; pad them to one length") from None
     for a, was in zip(made, given):
         if a is not was and a.dtype.kind not in "fiub":
             raise TypeError(f"{name}: {describe(was)} came, expected an array of numbers or a Tensor") from None
