@@ -1,11 +1,21 @@
 """What the published forms of several models share: numbers of a config.json, and arrays under other names."""
 
+import dataclasses
 import math
+from numbers import Integral, Real
+from typing import get_args
 
 import numpy as np
 
 NUMBERS = {"dropout": (0, 1), "eps": (0, 1), "std": (0, 1)}  # our fields that are real numbers, with their limits; others count something
 LARGEST = 2**31 - 1  # of a count
+MAY_BE_0 = {"classes", "pooler", "end"}  # our whole numbers that count from 0 on
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+}
 
 
 def check_supported(config, supported, what):
@@ -62,9 +72,22 @@ def labelled(config):
     return {"id2label": {str(i): label for i, label in enumerate(labels)}, "label2id": {label: i for i, label in enumerate(labels)}}
 
 
-def check_labels(config):
-    """ValueError unless each class of our configuration has a name, or none has."""
-    if config.labels and len(config.labels) != config.classes:
+def check_config(config):
+    """ValueError for a number in our configuration that no model can have: counts are whole and from 1 on, other numbers from 0 to 1.
+
+    And unless each class has a name, or none has.
+    """
+    for field in dataclasses.fields(config):
+        value, kinds = getattr(config, field.name), (field.type, *get_args(field.type))
+        if not ({int, float} & {*kinds} and bool not in kinds) or (value is None and type(None) in kinds):
+            continue
+        whole = int in kinds
+        least, most = (0 if field.name in MAY_BE_0 else 1, LARGEST) if whole else (0, 1)
+        for v in value if isinstance(value, tuple) else (value,):
+            if not isinstance(v, Integral if whole else Real) or isinstance(v, bool) or not least <= v <= most:
+                kind = "a whole number" if whole else "a number"
+                raise ValueError(f"{type(config).__name__}: {field.name} is {value!r}, expected {kind} from {least} to {most}")
+    if getattr(config, "labels", ()) and len(config.labels) != config.classes:
         raise ValueError(f"Config: {len(config.labels)} labels for {config.classes} classes; name each class, or none: labels=()")
 
 
@@ -74,15 +97,9 @@ def dropouts(config):
     return {"dropout": branches, "embedding_dropout": None if embeddings == branches else embeddings}
 
 
-def unaliased(config):
-    """GPT's config.json, in which some sizes may stand under the names that other models have for them."""
-    names = {
-        "hidden_size": "n_embd",
-        "max_position_embeddings": "n_positions",
-        "num_hidden_layers": "n_layer",
-        "num_attention_heads": "n_head",
-    }
-    return {names.get(key, key): value for key, value in config.items()}
+def unaliased(config, aliases):
+    """config.json with what stands there under another name, {that: the usual one}, under the usual one."""
+    return {aliases.get(key, key): value for key, value in config.items()}
 
 
 def renamed(state, rename):

@@ -8,6 +8,7 @@ from tests.ops.samples import sample
 from tests.ops.test_registry import CHECKS, check_float32, check_second_order, check_structure, check_vjp, check_zero
 from tinygrad_notes import Tensor, check, core, gradients
 from tinygrad_notes.check import GradientError, ShapeError, check_grads, derivative, mismatch, parse, read_comment
+from tinygrad_notes.check.gradients import check_forward_mode
 from tinygrad_notes.registry import Op
 
 import numpy as np
@@ -302,6 +303,40 @@ def test_kinks_nearby_and_edges_of_the_domain_are_no_alarm():
 def test_right_functions_raise_no_alarm(seed, shapes, f, scale):
     rng = np.random.default_rng(seed)
     check_grads(f, *(scale * rng.normal(size=s) for s in shapes), rng=rng)
+
+
+def centred(x):
+    """One number less its mean, which is itself: all of it cancels, in the value and in the gradient."""
+    return (x - np.mean(x, axis=0, keepdims=True)) / np.mean(x * x, axis=0, keepdims=True) ** 0.5
+
+
+@settings(max_examples=50)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    f=st.sampled_from([softmax, lambda x: np.exp(x) / np.sum(np.exp(x), axis=-1, keepdims=True), centred, lambda x: x**1.5 / x / x**0.5]),
+    scale=st.sampled_from([1e-6, 1.0, 1e6]),
+)
+def test_a_gradient_of_zero_that_is_only_rounded_is_no_alarm(seed, f, scale):
+    """Forward mode may say 0 and reverse mode 1e-16, as large as what it is rounded from is."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(0.5, 2, (1, 1))
+    check_grads(lambda x: scale * f(x), x, rng=rng)
+    check_forward_mode(lambda xs: [np.sum(scale * f(xs[0]))], [x], rng)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("beside", [lambda x: 0.0, lambda x: np.sum(softmax(x[:, :1]))], ids=["alone", "beside what cancels"])
+def test_a_small_fault_of_forward_mode_is_noticed(scale, beside):
+    """A rule that is right on arrays, and on Tensors holds one part in a million of its cotangent for a constant."""
+
+    def doubled(fault):
+        op = Op(double, [lambda g, y, x: 2 * ((1 - fault) * g + fault * value(g))], cases=ONE)
+        return lambda xs: [scale * np.sum(np.sin(op(xs[0]))) + beside(xs[0])]
+
+    x = np.random.default_rng(1).normal(size=(3, 4))
+    check_forward_mode(doubled(0.0), [x], np.random.default_rng(2))
+    with pytest.raises(GradientError, match="forward mode gives"):
+        check_forward_mode(doubled(1e-6), [x], np.random.default_rng(2))
 
 
 @pytest.mark.parametrize(("phi", "exact"), [(np.sin, 1.0), (np.exp, 1.0), (lambda t: t**3 + 2 * t, 2.0), (lambda t: 1 / (1 + t), -1.0)])

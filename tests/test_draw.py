@@ -407,6 +407,13 @@ def test_a_notebook_and_a_file_get_the_same_text(tmp_path):
     assert (tmp_path / "graph.svg").read_text(encoding="utf-8") == drawing
     with pytest.raises(ValueError, match=r"save: the file is 'graph\.png', expected a name that ends in \.svg"):
         drawing.save(tmp_path / "graph.png")
+    with pytest.raises(
+        FileNotFoundError, match=r"^save: .*graph\.svg cannot be written: No such file or directory; make the folder first$"
+    ):
+        drawing.save(tmp_path / "missing" / "graph.svg")
+    with pytest.raises(OSError, match=r"^save: .*a\.svg cannot be written: .*; name another file$"):
+        (tmp_path / "a.svg").mkdir()
+        drawing.save(tmp_path / "a.svg")
 
 
 # --- errors -------------------------------------------------------------------------------------------

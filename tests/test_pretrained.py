@@ -133,6 +133,97 @@ def test_a_saved_folder_loads_again_bit_for_bit(tmp_path):
     assert saving.load_metadata(tmp_path / "new" / "folder" / "model.safetensors") == {"format": "pt"}  # transformers asks for it
 
 
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_saved_folder_says_what_the_one_said_that_it_came_from(tmp_path, name):
+    """Also what the model has no use for: special tokens, the defaults of generation."""
+    published = json.loads((folder_of(name) / "config.json").read_text("utf-8"))
+    saving.save_pretrained(saving.from_pretrained(folder_of(name), gpt.GPT), tmp_path)
+    again = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    assert (again["bos_token_id"], again["eos_token_id"], again["pad_token_id"]) == (0, 0, None)
+    differs = {key for key in published | again if published.get(key, ...) != again.get(key, ...)}
+    assert differs <= {"attn_pdrop", "dtype", "transformers_version"}  # there is no dropout of attention weights here, nor 16 bits
+
+
+def test_what_a_folder_says_stays_with_copies_and_gives_way_to_changes(tmp_path, folder):
+    change_json(
+        folder / "config.json", pad_token_id=7, task={"a": {"b": 1}}, n_ctx=9, hidden_size=12, n_embd=..., auto_map={"AutoModel": "code.py"}
+    )
+    model = saving.from_pretrained(folder, gpt.GPT, dropout=0.3)
+    for one in (
+        model,
+        tn.snapshot(model),
+        tn.frozen(model),
+        lora.merge(model, lora.adapter(model, lora.Config(), np.random.default_rng(0))),
+    ):
+        saving.save_pretrained(one, tmp_path / "again")
+        again = json.loads((tmp_path / "again" / "config.json").read_text("utf-8"))
+        assert (again["pad_token_id"], again["eos_token_id"], again["task"]) == (7, 0, {"a": {"b": 1}})
+        assert (again["resid_pdrop"], again["n_embd"]) == (0.3, 12)
+        assert not again.keys() & {"hidden_size", "auto_map", "transformers_version"}  # what could contradict, and code that is not there
+        assert saving.from_pretrained(tmp_path / "again", gpt.GPT).config == model.config
+
+
+def test_parts_of_a_configuration_keep_what_they_say(tmp_path):
+    model = clip.CLIP(clip.Config.tiny(), np.random.default_rng(0))
+    saving.save_pretrained(model, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    config["text_config"] |= {"pad_token_id": 3, "bos_token_id": 4}
+    config["vision_config"] |= {"attention_dropout": 0.5}
+    change_json(tmp_path / "config.json", **config)
+    saving.save_pretrained(saving.from_pretrained(tmp_path, clip.CLIP), tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text("utf-8")) == config
+
+
+def test_names_of_classes_are_those_of_the_model(tmp_path):
+    """Nothing of the folder's stays where the head is another."""
+    saving.save_pretrained(bert.Classifier(bert.Config.tiny(labels=("a", "b", "c")), np.random.default_rng(0)), tmp_path)
+    change_json(tmp_path / "config.json", num_labels=3)
+    new = {"new": ("classifier.*",), "rng": np.random.default_rng(0), "classes": 2, "labels": ()}
+    saving.save_pretrained(saving.from_pretrained(tmp_path, bert.Classifier, **new), tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "config.json").read_text("utf-8"))
+    assert again["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"} and "num_labels" not in again
+
+
+@pytest.mark.parametrize("architecture", [gpt.Config, gpt1.Config, bert.Config, vit.Config])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dropout": -3}, "Config: dropout is -3, expected a number from 0 to 1"),
+        ({"dropout": "a"}, "Config: dropout is 'a', expected a number from 0 to 1"),
+        ({"dropout": None}, "Config: dropout is None, expected a number from 0 to 1"),
+        ({"eps": float("nan")}, "Config: eps is nan, expected a number from 0 to 1"),
+        ({"heads": 0}, f"Config: heads is 0, expected a whole number from 1 to {2**31 - 1}"),
+        ({"width": 12.0}, f"Config: width is 12.0, expected a whole number from 1 to {2**31 - 1}"),
+        ({"layers": True}, f"Config: layers is True, expected a whole number from 1 to {2**31 - 1}"),
+    ],
+)
+def test_numbers_that_no_model_can_have(architecture, changes, message):
+    with pytest.raises(ValueError) as caught:
+        architecture.tiny(**changes)
+    assert str(caught.value) == message
+
+
+def test_numbers_of_other_kinds():
+    with pytest.raises(ValueError, match=r"^Config: patch is \(4, 0\), expected a whole number from 1 to "):
+        vit.Config.tiny(patch=(4, 0))
+    with pytest.raises(ValueError, match=r"^Encoder: layers is 0, expected a whole number from 1 to "):
+        clip.Encoder(12, 0, 2, 20)
+    with pytest.raises(ValueError, match=r"^Config: space is 0, expected a whole number from 1 to "):
+        clip.Config.tiny(space=0)
+    assert vit.Config.tiny(classes=0, pooler=0).classes == 0 and gpt.Config.tiny(hidden=None, width=np.int64(12)).width == 12
+
+
+def test_changes_that_cannot_be(folder):
+    with pytest.raises(ValueError, match=r"^Config: dropout is -3, expected a number from 0 to 1$"):
+        saving.from_pretrained(folder, gpt.GPT, dropout=-3)
+
+
+def test_published_weights_that_are_not_finite_are_told(folder):
+    change_arrays(folder, lambda arrays: arrays["transformer.h.1.ln_2.bias"].__setitem__(3, np.nan))
+    with pytest.warns(RuntimeWarning, match=r"^load: nan or inf: h\.1\.ln_2\.bias; look where these weights were made$"):
+        saving.from_pretrained(folder, gpt.GPT)
+
+
 def test_a_model_without_prefix_and_with_buffers_and_a_second_head_loads(folder):
     def older(arrays):
         for name in list(arrays):
@@ -402,7 +493,12 @@ def test_a_model_for_which_there_is_no_room(folder, kind):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "is not JSON"), ("[1]", "is a JSON list, expected an object"), ("[" * 100_000, "nested too deeply"), ("\ud800", "is not JSON")],
+    [
+        ("{", "is not JSON"),
+        ("[1]", "is a JSON list, expected an object"),
+        ("[" * 100_000, "nested too deeply"),
+        ("\ud800", "is not JSON: .utf-8. codec can.t decode byte 0xed"),
+    ],
 )
 def test_a_configuration_that_is_none(folder, text, message):
     (folder / "config.json").write_text(text, errors="surrogatepass")

@@ -508,6 +508,13 @@ def test_extra_that_would_not_come_back_is_refused(tmp_path, extra, where):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("step", [1.5, "3", None, np.float64(2)])
+def test_a_step_is_a_whole_number(tmp_path, step):
+    with pytest.raises(TypeError, match=r"^save_checkpoint: step is .*, expected an integer: how many steps are done$"):
+        save_checkpoint(tmp_path / "a", step=step, model={})
+    assert not list(tmp_path.iterdir())
+
+
 def misfit_model(run):
     run.model.b = Tensor(np.zeros(6, np.float32))
 

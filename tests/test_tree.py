@@ -350,10 +350,31 @@ def test_load_from_the_models_own_memory():
     assert equal(state_dict(model), {"a": old["b"], "b": old["a"], "c": old["d"], "d": old["c"][::-1]})
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_told_and_loaded(number):
+    model = Model()
+    state = state_dict(model)
+    state["blocks.0.weight"][0, 1] = number
+    with pytest.warns(RuntimeWarning, match=r"^load: nan or inf: blocks\.0\.weight; look where these weights were made$") as told:
+        load(model, state)
+    assert told[0].filename == __file__ and model.blocks[0].weight.value[0, 1] is not state["blocks.0.weight"]
+    assert np.array_equal(state_dict(model)["blocks.0.weight"], state["blocks.0.weight"], equal_nan=True)
+
+
+def test_large_weights_and_buffers_of_any_kind_are_no_alarm():
+    """The sum of the weights overflows; a buffer, such as a mask, may be -inf."""
+    model = Model()
+    state = state_dict(model)
+    state["blocks.0.weight"][...] = np.finfo(np.float32).max
+    state["mean"][...] = -np.inf
+    load(model, state)
+
+
 def test_nan_in_tied_weights_is_equal_to_itself():
     model = Model()
     state = {path: x + (np.nan if x.dtype.kind == "f" else 0) for path, x in state_dict(model).items()}
-    load(model, state)
+    with pytest.warns(RuntimeWarning, match="load: nan or inf: embedding, .* and 2 more; look"):
+        load(model, state)
     assert np.isnan(model.embedding.value).all()
 
 
@@ -382,6 +403,15 @@ def test_freeze_and_unfreeze_in_place():
     unfreeze(model)
     assert list(parameters(model)) == PATHS and equal(state_dict(model), before)
     assert model.blocks[0].weight.value is value.value and type(model.mean) is np.ndarray
+
+
+@pytest.mark.parametrize("change", [freeze, unfreeze])
+def test_several_patterns_are_refused(change):
+    with pytest.raises(
+        TypeError,
+        match=rf"^{change.__name__}: match is list \['embedding'\], expected a pattern or .*; for several, call it for each",
+    ):
+        change(Model(), ["embedding"])
 
 
 def test_a_frozen_parameter_gets_no_gradient_and_does_not_move():

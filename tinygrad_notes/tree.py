@@ -1,20 +1,19 @@
 """A model as a tree of named arrays: parameters, copies, views, freezing.
 
-A model is a plain object. Its state is what stands in its attributes (those in `vars(model)`):
-Tensors (parameters), ndarrays (buffers and frozen weights), further such objects, and lists,
-tuples and dicts of these. An attribute whose name starts with `_` is not state; frozen dataclasses
-(configurations), functions, numbers, strings and the like are ignored. A path is named as in
-PyTorch: "blocks.0.attention.weight". Everything here also takes a plain dict or list of arrays.
+A model is a plain object. Its state is what stands in its attributes (those in `vars(model)`): Tensors (parameters), ndarrays (buffers
+and frozen weights), further such objects, and lists, tuples and dicts of these. An attribute whose name starts with `_` is not state;
+frozen dataclasses (configurations), functions, numbers, strings and the like are ignored. A path is named as in PyTorch:
+"blocks.0.attention.weight". Everything here also takes a plain dict or list of arrays.
 
-Whose memory is it? `Tensor(array)` shares the caller's array. Before anything is written in
-place (by an optimizer, by `load`) or shared (by `frozen`, by `freeze`), `own` moves the values
-of the leaves into flat buffers, once: a caller's array is never overwritten, and whatever shares
-a leaf's memory from then on follows it, whether an optimizer came before or after.
+Whose memory is it? `Tensor(array)` shares the caller's array. Before anything is written in place (by an optimizer, by `load`)
+or shared (by `frozen`, by `freeze`), `own` moves the values of the leaves into flat buffers, once: a caller's array is never
+overwritten, and whatever shares a leaf's memory from then on follows it, whether an optimizer came before or after.
 """
 
 import copy
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import cache, partial
@@ -191,11 +190,13 @@ def state_dict(model: Any) -> dict[str, np.ndarray]:
 def load(model: Any, state: dict[str, np.ndarray]) -> None:
     """Write `state` (path -> array) into the model's parameters and buffers, in place.
 
-    Every Tensor stays the same Tensor and every array the same array. All names, shapes and
-    dtypes are checked first: on an error (ValueError, listing everything that does not fit) the
-    model is unchanged. A tied leaf may stand under any of its paths. Byte order does not matter.
+    Every Tensor stays the same Tensor and every array the same array. All names, shapes and dtypes are checked first: on an error
+    (ValueError, listing everything that does not fit) the model is unchanged. A tied leaf may stand under any of its paths. Byte
+    order does not matter. A RuntimeWarning names parameters that are nan or inf now, in some of their numbers.
     """
     write(match_state(model, state))
+    if bad := [path for path, t in parameters(model).items() if not np.isfinite(t.value).all()]:
+        warnings.warn(f"load: {_listed('nan or inf', bad)[0]}; look where these weights were made", RuntimeWarning, stacklevel=2)
 
 
 def match_state(model: Any, state: dict[str, np.ndarray], prefix: str = "") -> list[tuple[Any, np.ndarray]]:
@@ -204,16 +205,14 @@ def match_state(model: Any, state: dict[str, np.ndarray], prefix: str = "") -> l
     prefix: what the names of `state` have before the model's paths; names without it are left alone.
     """
     state = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-    paths: dict[int, list[str]] = {}
-    by_id: dict[int, Any] = {}
+    by_id: dict[int, tuple[Any, list[str]]] = {}  # each leaf and its paths
     for path, leaf in leaves(model):
-        paths.setdefault(id(leaf), []).append(path)
-        by_id[id(leaf)] = leaf
-    known = {path for tied in paths.values() for path in tied}
-    missing = [tied[0] for tied in paths.values() if not any(path in state for path in tied)]
+        by_id.setdefault(id(leaf), (leaf, []))[1].append(path)
+    known = {path for _, tied in by_id.values() for path in tied}
+    missing = [tied[0] for _, tied in by_id.values() if not any(path in state for path in tied)]
     unfit, pairs = [], []
-    for key, tied in paths.items():
-        leaf, given = by_id[key], [path for path in tied if path in state]
+    for leaf, tied in by_id.values():
+        given = [path for path in tied if path in state]
         for path in given:
             unfit += _differences(path, leaf, state[path])
         if given and not unfit:
@@ -339,6 +338,8 @@ def unfreeze(model: Any, match: Match = "*") -> None:
 def _chosen(name: str, model: Any, match: Match, candidate: Callable[[Any], bool]) -> dict[int, Any]:
     if isinstance(model, Tensor | np.ndarray | tuple):
         raise TypeError(f"{name}: got {describe(model)}, expected a model, list or dict, which can be changed in place")
+    if not callable(match) and not isinstance(match, str):
+        raise TypeError(f"{name}: match is {describe(match)}, expected a pattern or f(path, tensor) -> bool; for several, call it for each")
     matches = match if callable(match) else lambda path, leaf: fnmatchcase(path, match)
     candidates = [(path, leaf) for path, leaf in leaves(model) if candidate(leaf)]
     chosen = {id(leaf): leaf for path, leaf in candidates if matches(path, leaf)}

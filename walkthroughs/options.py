@@ -15,6 +15,14 @@ def parser_for(name: str, doc: str) -> argparse.ArgumentParser:
     return parser
 
 
+def rate(text: str) -> float:
+    """A learning rate, as the type of an option: with a larger one, nothing trains and numbers overflow."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} came, expected a number above 0 and at most 1; 0.001 is a usual one")
+    return value
+
+
 def options_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The command line's options. The folder --out is there afterwards; the program ends with one line if it cannot be."""
     options = parser.parse_args()

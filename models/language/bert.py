@@ -24,7 +24,7 @@ rounded. A and B share the length evenly, where the authors draw where A ends an
 
 from dataclasses import dataclass
 
-from models.published import check_labels, check_supported, classes, labelled, numbers, renamed, without_copies
+from models.published import check_config, check_supported, classes, labelled, numbers, renamed, without_copies
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -51,7 +51,7 @@ class Config:
     dtype: type = np.float32
 
     def __post_init__(self):
-        check_labels(self)
+        check_config(self)
         if self.width % self.heads:
             raise ValueError(f"Config: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
 

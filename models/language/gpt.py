@@ -23,7 +23,7 @@ weights are stored (out, in), transposed with respect to the published checkpoin
 import math
 from dataclasses import dataclass
 
-from models.published import check_supported, dropouts, numbers, renamed, unaliased, without_copies
+from models.published import ALIASES, check_config, check_supported, dropouts, numbers, renamed, unaliased, without_copies
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -46,6 +46,7 @@ class Config:
     dtype: type = np.float32
 
     def __post_init__(self):
+        check_config(self)
         if self.width % self.heads:
             raise ValueError(f"Config: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
 
@@ -77,7 +78,7 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a published config.json. ValueError where it says something that this model does not do."""
-        published = unaliased(published)
+        published = unaliased(published, ALIASES)
         check_supported(published, SUPPORTED, "GPT-2")
         return Config(**numbers(published, SIZES, optional=("n_inner",)), **dropouts(published))
 

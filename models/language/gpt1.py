@@ -25,7 +25,18 @@ weights are stored (out, in), transposed with respect to the published checkpoin
 
 from dataclasses import dataclass
 
-from models.published import check_labels, check_supported, classes, dropouts, labelled, numbers, renamed, unaliased, without_copies
+from models.published import (
+    ALIASES,
+    check_config,
+    check_supported,
+    classes,
+    dropouts,
+    labelled,
+    numbers,
+    renamed,
+    unaliased,
+    without_copies,
+)
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Embedding, LayerNorm, Linear, Module, init
@@ -50,7 +61,7 @@ class Config:
     dtype: type = np.float32
 
     def __post_init__(self):
-        check_labels(self)
+        check_config(self)
         if self.width % self.heads:
             raise ValueError(f"Config: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
 
@@ -70,7 +81,7 @@ class Config:
     @staticmethod
     def from_published(published: dict) -> "Config":
         """From the content of a config.json by Hugging Face. ValueError where it says something that this model does not do."""
-        published = unaliased(published)
+        published = unaliased(published, ALIASES)
         check_supported(published, SUPPORTED, "GPT-1")
         return Config(**numbers(published, SIZES), **dropouts(published), **classes(published, Config.classes))
 

@@ -22,7 +22,7 @@ Differs from the paper: no half precision, no ResNet as image encoder. Text behi
 import math
 from dataclasses import dataclass, replace
 
-from models.published import LARGEST, number, numbers, renamed
+from models.published import LARGEST, check_config, number, numbers, renamed
 from tinygrad_notes import Tensor, frozen, load, stop_gradient
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Conv2d, Embedding, LayerNorm, Linear, Module, MultiHeadAttention, init
@@ -52,6 +52,7 @@ class Encoder:
     eps: float = 1e-5
 
     def __post_init__(self):
+        check_config(self)
         if self.width % self.heads:
             raise ValueError(
                 f"Encoder: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share"
@@ -78,6 +79,7 @@ class Config:
     def __post_init__(self):
         if not (isinstance(self.image, int) and isinstance(self.patch, int)):
             raise ValueError(f"Config: image is {self.image} and patch {self.patch}, expected a number each: CLIP's images are square")
+        check_config(self)
         if self.image % self.patch:
             raise ValueError(
                 f"Config: image {self.image} does not divide into patches of {self.patch}; resize the image or change the patch"

@@ -22,7 +22,7 @@ none on the attention weights; q, k, v, out start as nn.MultiHeadAttention has t
 
 from dataclasses import dataclass, replace
 
-from models.published import LARGEST, check_labels, classes, labelled, number, numbers, renamed
+from models.published import LARGEST, check_config, classes, labelled, number, numbers, renamed
 from tinygrad_notes import Tensor, frozen
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import Conv2d, LayerNorm, Linear, Module, MultiHeadAttention, init
@@ -57,7 +57,7 @@ class Config:
     def __post_init__(self):
         object.__setattr__(self, "image", pair(self.image))
         object.__setattr__(self, "patch", pair(self.patch))
-        check_labels(self)
+        check_config(self)
         if self.width % self.heads:
             raise ValueError(f"Config: width {self.width} is not a multiple of heads {self.heads}; choose a width that the heads can share")
         if any(n % p for n, p in zip(self.image, self.patch)):
@@ -128,8 +128,8 @@ class Config:
             "model_type": "vit",
             **kind,
             **{theirs: getattr(self, ours) for theirs, ours in SIZES.items()},
-            "image_size": list(self.image),
-            "patch_size": list(self.patch),
+            "image_size": side_of(self.image),
+            "patch_size": side_of(self.patch),
             "qkv_bias": self.qkv_bias,
             "hidden_act": "gelu",
         }
@@ -137,6 +137,11 @@ class Config:
 
 SIZES = {"num_channels": "channels", "num_hidden_layers": "layers", "num_attention_heads": "heads", "hidden_size": "width"}
 SIZES |= {"intermediate_size": "hidden", "layer_norm_eps": "eps", "hidden_dropout_prob": "dropout"}
+
+
+def side_of(image):
+    """(height, width) as config.json has it: one number for a square."""
+    return image[0] if image[0] == image[1] else list(image)
 
 
 def linear(n_in, n_out, config, rng):

@@ -118,6 +118,13 @@ def test_large_scores():
     assert np.all(np.isfinite(F.scaled_dot_product_attention(q, k, v, causal=True)))
 
 
+def test_documents_may_be_lists():
+    q = RNG.normal(size=(2, 2, 5, 4))
+    ids = [[0, 0, 1, 1, 1], [0, 1, 1, 2, 2]]
+    expected = F.scaled_dot_product_attention(q, q, q, documents=np.array(ids))
+    np.testing.assert_array_equal(F.scaled_dot_product_attention(q, q, q, documents=ids), expected)
+
+
 Q, K = np.ones((2, 4, 5, 8)), np.ones((2, 3, 7, 8))
 NAME = "scaled_dot_product_attention"
 ERRORS = [
@@ -133,6 +140,20 @@ ERRORS = [
         {"mask": np.ones((5, 5))},
         TypeError,
         f"{NAME}: mask is float64 (5, 5), expected bool, True where a query may attend; what shall be added to the scores goes into bias=",
+    ),
+    ((Q,) * 3, {"window": 1.5}, TypeError, f"{NAME}: window=1.5, expected an integer"),
+    ((Q,) * 3, {"offset": 0.5}, TypeError, f"{NAME}: offset=0.5, expected an integer"),
+    (
+        (Q,) * 3,
+        {"documents": np.zeros((2, 5))},
+        TypeError,
+        f"{NAME}: documents are float64 (2, 5), expected integers: a number for each key",
+    ),
+    (
+        (Q,) * 3,
+        {"documents": [[0, 0], [0, 1]]},
+        ValueError,
+        f"{NAME}: documents (2, 2), expected (2, 5) with as many queries as keys, 5 and 5 came",
     ),
     ((Q,) * 3, {"window": 0}, ValueError, f"{NAME}: window=0, expected at least 1: a query's own key counts"),
 ]

@@ -1,5 +1,6 @@
 """Convolution, pooling and resizing: against loops over every output, and by their laws."""
 
+from functools import partial
 from itertools import product
 
 from tinygrad_notes import Tensor, gradients
@@ -109,6 +110,15 @@ ERRORS = [
         lambda: F.conv2d(X[..., :2], W[:, :3]),
         "conv2d: a kernel (3, 3) with dilation (1, 1) is larger than x (32, 2) padded by (0, 0); pad more or use a smaller kernel",
     ),
+    *(
+        (call, f"{name}: groups={groups}, expected at least 1: as many parts of the channels, which do not mix")
+        for groups in (0, -1)
+        for name, call in (
+            ("conv2d", partial(F.conv2d, X, W, groups=groups)),
+            ("conv1d", partial(F.conv1d, X[:, :, 0], W[:, :, 0], groups=groups)),
+            ("conv_transpose2d", partial(F.conv_transpose2d, X, W[:3], groups=groups)),
+        )
+    ),
     (lambda: F.conv2d(X, W[:, :1], groups=3), "conv2d: 16 output channels do not divide into 3 groups; w (16, 1, 3, 3)"),
     (
         lambda: F.conv_transpose2d(X, W),
@@ -141,6 +151,14 @@ def test_errors(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("groups", ["a", 1.0, None, True])
+def test_groups_are_whole_numbers(groups):
+    for name, x in (("conv1d", np.ones((2, 2, 2))), ("conv2d", np.ones((2, 2, 2, 2))), ("conv_transpose2d", np.ones((2, 2, 2, 2)))):
+        with pytest.raises(TypeError) as error:
+            getattr(F, name)(x, x, groups=groups)
+        assert str(error.value) == f"{name}: groups={groups!r}, expected an integer"
 
 
 # --- pooling --------------------------------------------------------------------------------------

@@ -89,6 +89,12 @@ ERRORS = [
 ]
 
 
+@pytest.mark.parametrize("groups", ["a", 1.0])
+def test_groups_are_whole_numbers(groups):
+    with pytest.raises(TypeError, match=f"^group_norm: groups={groups!r}, expected an integer$"):
+        F.group_norm(np.ones((2, 4)), groups)
+
+
 @pytest.mark.parametrize(("call", "message"), ERRORS)
 def test_errors(call, message):
     with pytest.raises(ValueError) as error:

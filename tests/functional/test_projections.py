@@ -76,6 +76,22 @@ ERRORS = [
         ValueError,
         "linear: bias is (4,), expected (5,), one number for each output of weight (5, 4)",
     ),
+    (
+        lambda: F.dropout(WEIGHT, 0.5, 3),
+        TypeError,
+        "dropout: rng is int 3, expected a Generator: np.random.default_rng(3), or None for no dropout",
+    ),
+    (
+        lambda: F.sample(WEIGHT, 3),
+        TypeError,
+        "sample: rng is int 3, expected a Generator: np.random.default_rng(3), or None for the most likely token",
+    ),
+    (lambda: F.dropout(WEIGHT, "a"), TypeError, "dropout: p is str a, expected a probability between 0 and 1"),
+    (
+        lambda: F.linear([[1.0], [1.0, 2.0]], WEIGHT),
+        ValueError,
+        "linear: lists of several lengths came, expected an array; pad them to one length",
+    ),
     (lambda: F.dropout(WEIGHT, 1.5), ValueError, "dropout: p is 1.5, expected a probability between 0 and 1"),
 ]
 

@@ -2,6 +2,7 @@
 
 from tests.ops.samples import name, sample
 from tests.ops.test_registry import CHECKS
+from tinygrad_notes import Tensor
 from tinygrad_notes import functional as F
 from tinygrad_notes.registry import Composition, registry
 
@@ -148,6 +149,35 @@ def test_every_public_function_is_here():
     no_gradient = {"one_hot", "sample"}
     assert set(F.__all__) - tried == no_gradient
     assert set(F.__all__) == {n for n in vars(F) if callable(getattr(F, n))}
+
+
+PUBLIC = [(item, case) for item, case in ALL if getattr(F, item.name, None) is not None or item in COMPOSED]
+
+
+@pytest.mark.parametrize(("item", "case"), PUBLIC, ids=[name(item, case) for item, case in PUBLIC])
+def test_lists_and_numbers_are_arrays_as_in_numpy(item, case):
+    """Each argument in turn, then all of them."""
+    s = sample(item, case)
+    expected = s.call(s.inputs)
+    for listed in [[i] for i in range(len(s.inputs))] + [range(len(s.inputs))]:
+        found = s.call([x.tolist() if i in listed else x for i, x in enumerate(s.inputs)])
+        assert isinstance(found, np.ndarray | np.floating) and found.dtype == expected.dtype
+        np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "call", [lambda x: F.gelu(x), lambda x: F.linear(x, np.ones((2, 2))), lambda x: F.softmax(x), lambda x: F.layer_norm(x)]
+)
+def test_what_holds_no_numbers_is_one_line(call):
+    for x, words in ((None, "NoneType None"), ("text", "str text"), ([None, 1.0], r"list \[None, 1.0\]"), ({"a": 1}, r"dict {'a': 1}")):
+        with pytest.raises(TypeError, match=rf"^[a-z_]+: {words} came, expected an array of numbers or a Tensor$"):
+            call(x)
+
+
+def test_a_list_of_tensors_is_no_array():
+    """It would lose the gradient: NumPy cannot see it."""
+    with pytest.raises(TypeError, match="stack"):
+        F.gelu([Tensor(np.ones(2)), Tensor(np.ones(2))])
 
 
 def test_rules_and_values_do_not_depend_on_the_caller_spelling():

@@ -113,7 +113,17 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("Mask.block", "*", r"self\.given is None and self\.documents is None", SAME, "nothing is added to a mask by position below"),
     ("Mask.block", "*", r"may\.all\(\)", SAME, "a mask that hides nothing is no mask: it only takes time"),
     ("transposed_backward", "one branch always", r"if True: x = np\.pad", SAME, "nothing is padded"),
-    ("most", "*", r"2 \*\* 18", ROUNDING, "how many heads at a time: each is computed alone"),
+    *(
+        ("most", mutator, change, ROUNDING, "how many heads at a time, at least one: each is computed alone")
+        for mutator, change in (
+            ("drop a power", r"-> 2 // max\(1, R \* min\(T, size\[0\]\) \* min\(S, size\[1\]\)\)$"),
+            ("another power", r"-> 2 \*\* \(18 \+ 1\) //"),
+            ("another number", r"-> (3 \*\* 18|2 \*\* 19) //|-> .*max\(2, |-> .*min\(T, size\[1\]\)"),
+            ("max -> min", r"-> .* // min\(1, "),
+            ("min -> max", r"-> .*max\((T, size\[0\]|S, size\[1\])\)"),
+            ("drop a factor", r"-> 2 \*\* 18 // max\(1, .*\)$"),
+        )
+    ),
     ("forward", "*", r"share\(N, most\(R, T, S, size\), some_heads, .* -> share", ROUNDING, "whether on two threads"),
     ("backward", "*", r"BACKWARD\) -> 0 if shared else", ROUNDING, "whether on two threads"),
     ("without", "another number", r"-1, -2\), 1, x", SAME, "its weight is 0, or NaN"),

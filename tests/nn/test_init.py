@@ -35,6 +35,14 @@ def test_moments(draw, std):
     assert abs(x.std() / std - 1) < 5 / math.sqrt(2 * N)
 
 
+@pytest.mark.parametrize("rng", [3, None, np.random])
+@pytest.mark.parametrize("draw", [init.normal, init.uniform, init.trunc_normal, init.orthogonal, init.xavier_uniform, init.kaiming_normal])
+def test_a_seed_is_no_generator(draw, rng):
+    """Nor is np.random, whose numbers depend on whoever drew before."""
+    with pytest.raises(TypeError, match=r"^init: rng is .*, expected a Generator: np\.random\.default_rng\([03]\)$"):
+        draw((4, 4), rng)
+
+
 def test_bounds():
     assert np.abs(init.xavier_uniform(SHAPE, rng())).max() <= math.sqrt(6 / 420)
     x = init.trunc_normal(SHAPE, rng(), mean=1.0, std=2.0, low=0.5, high=4.0)

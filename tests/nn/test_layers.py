@@ -2,6 +2,7 @@
 
 from tinygrad_notes import Tensor, gradients, nn
 from tinygrad_notes import functional as F
+from tinygrad_notes.nn.cache import KVCache
 from tinygrad_notes.transforms import checkpoint
 
 import numpy as np
@@ -187,6 +188,27 @@ def test_outline():
 
 ERRORS = [
     (lambda: nn.GroupNorm(3, 4), "GroupNorm: 4 channels do not divide into 3 groups; choose a divisor"),
+    (lambda: nn.GroupNorm(0, 4), "GroupNorm: groups=0, expected at least 1: as many parts of the channels, which do not mix"),
+    (
+        lambda: nn.Conv2d(4, 4, 3, groups=0, rng=RNG(0)),
+        "Conv2d: groups=0, expected at least 1: as many parts of the channels, which do not mix",
+    ),
+    (
+        lambda: nn.MultiHeadAttention(8, 0, rng=RNG(0)),
+        "MultiHeadAttention: width 8, heads 0, kv_heads 0; expected each to divide the one before",
+    ),
+    (
+        lambda: KVCache((2, 1, 4, 3)).extend(np.ones((3, 1, 1, 3)), np.ones((3, 1, 1, 3))),
+        "KVCache: keys (3, 1, 1, 3) and values (3, 1, 1, 3) came, the cache is (2, 1, 4, 3) (B, heads, longest, hd); make one for this batch",
+    ),
+    (
+        lambda: KVCache((2, 1, 4, 3)).extend(np.ones((1, 1, 1, 3)), np.ones((1, 1, 1, 3))),
+        "KVCache: keys (1, 1, 1, 3) and values (1, 1, 1, 3) came, the cache is (2, 1, 4, 3) (B, heads, longest, hd); make one for this batch",
+    ),
+    (
+        lambda: KVCache((2, 1, 4, 3)).extend(np.ones((2, 1, 5, 3)), np.ones((2, 1, 5, 3))),
+        "KVCache: 5 positions do not fit, the cache holds 4; make a longer one, or forget the oldest",
+    ),
     (lambda: nn.Conv2d(3, 4, 3, groups=2, rng=RNG(0)), "Conv2d: 3 inputs do not divide into 2 groups; choose a divisor"),
     (lambda: nn.BatchNorm2d(3)(np.ones((2, 3)), train=True), "BatchNorm2d: x is (2, 3), expected (N, C, H, W)"),
     (lambda: nn.BatchNorm1d(3)(np.ones((2, 3, 4, 4)), train=True), "BatchNorm1d: x is (2, 3, 4, 4), expected (N, C) or (N, C, T)"),

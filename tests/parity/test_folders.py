@@ -95,11 +95,24 @@ def outputs(theirs, ours, seed):
     return [(found[0][t(mask)], results[0][mask]), (found[1], results[1])]
 
 
+def different(a, b):
+    """The keys whose values differ, also those within objects."""
+    both = {key for key in a if isinstance(a[key], dict) and isinstance(b.get(key), dict)}
+    return {key for key in a | b if key not in both and a.get(key, ...) != b.get(key, ...)}.union(
+        *(different(a[key], b[key]) for key in both)
+    )
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("kind", "ours", "auto"), CLASSES)
 def test_random_configurations(tmp_path, kind, ours, auto, seed):
     rng = random.Random(f"{kind} {seed}")
-    config = getattr(transformers, kind).config_class(**settings(kind, rng))
+    given = settings(kind, rng)
+    tokens = {f"{name}_token_id": rng.randrange(8) for name in ("bos", "eos", "pad", "sep")} | {"task": {"name": kind}}
+    tokens.pop("pad_token_id" if kind == "OpenAIGPTForSequenceClassification" else "eos_token_id" if kind == "CLIPModel" else None, None)
+    for part in (given, given.get("text_config", {})):  # what means nothing here is kept, also within a part
+        part |= tokens
+    config = getattr(transformers, kind).config_class(**given)
     dtype = ("float32", "float64", "float16", "bfloat16")[seed]
     theirs = made(kind, config, seed).to(getattr(torch, dtype))
     theirs.save_pretrained(tmp_path / "theirs", max_shard_size=rng.choice(["5GB", "4KB"]))
@@ -114,6 +127,9 @@ def test_random_configurations(tmp_path, kind, ours, auto, seed):
     again, report = getattr(transformers, auto).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(report.values()), report
     assert type(again).__name__ == kind and again.config.architectures == [kind]
+    differs = different(theirs.config.to_dict(), again.config.to_dict())
+    written_here = {"attn_pdrop", "attention_probs_dropout_prob", "position_embedding_type", "projection_dim"}  # as they are in our models
+    assert differs <= {"_name_or_path", "dtype", "label2id", *written_here}, differs
     assert again.config.id2label == theirs.config.id2label
     assert again.config.label2id == {label: i for i, label in theirs.config.id2label.items()}
     for (name, p), (_, q) in zip(theirs.named_parameters(), again.named_parameters(), strict=True):

@@ -62,11 +62,20 @@ def test_ctrl_c_loses_nothing_and_resuming_gives_the_same_weights(demo, tmp_path
         assert np.array_equal(parts[name], whole[name])
 
 
+@pytest.mark.parametrize("options", [("--rate", "1e30"), ("--rate", "nan"), ("--rate", "0"), ("--rate", "fast"), ("--steps", "0")])
+def test_options_that_cannot_be(demo, tmp_path, options):
+    _, end = demo("--out", tmp_path, *options)
+    assert end == "2"
+
+
 def test_errors_are_one_line(demo, tmp_path):
     _, end = demo("--text", tmp_path / "missing.txt")
     assert end.startswith("error: ")
     assert "missing.txt" in end
     assert "\n" not in end
+    (tmp_path / "one.txt").write_text(1000 * "a")
+    _, end = demo("--out", tmp_path, "--text", tmp_path / "one.txt")
+    assert end == "error: the text has 1000 times the character 'a' and no other, so there is nothing to learn; use another text"
     _, end = demo("--out", tmp_path, "--resume")
     assert end.startswith("error: ")
     assert "there is no" in end and "checkpoint.safetensors" in end

@@ -115,6 +115,16 @@ class Rules(Watcher):
                 )
 
 
+class Sizes(Watcher):
+    """`total`: the absolute sum of what a walk starts from and of all that its rules give, before anything cancels."""
+
+    def __init__(self, seeds: Sequence[Any]):
+        self.total = sum(float(np.sum(np.abs(g))) for g in seeds)
+
+    def pulled(self, node, i, g):
+        self.total += float(np.sum(np.abs(array_of(g))))
+
+
 class Guard(Remembering):
     def ran(self, node, inputs, y):
         self.note(node, (user_line(), digests(node)))

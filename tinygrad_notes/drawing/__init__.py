@@ -31,11 +31,18 @@ class Drawing(str):
         return f"Drawing({len(self):,} characters of SVG; .save(path) writes them, a notebook shows them)"
 
     def save(self, path: str | Path) -> None:
-        """Write it to a file, which browsers open. ValueError if its name does not end in .svg: this makes no other format."""
+        """Write it to a file, which browsers open.
+
+        ValueError if its name does not end in .svg: this makes no other format. OSError where it cannot be written.
+        """
         path = Path(path)
         if path.suffix != ".svg":
             raise ValueError(f"save: the file is {path.name!r}, expected a name that ends in .svg; a browser turns that into PNG or PDF")
-        path.write_text(self, encoding="utf-8")
+        try:
+            path.write_text(self, encoding="utf-8")
+        except OSError as error:
+            hint = "make the folder first" if not path.parent.is_dir() else "name another file"
+            raise type(error)(f"save: {path} cannot be written: {error.strerror}; {hint}") from None
 
 
 def draw(loss: Any, params: Any = None, /, **named: Any) -> Drawing:

@@ -5,7 +5,7 @@ Each takes a Tensor or an array of floats of any shape and returns the same shap
 
 import math
 
-from tinygrad_notes.functional.define import differentiable
+from tinygrad_notes.functional.define import as_arrays, differentiable
 from tinygrad_notes.fused import kernels
 
 import numpy as np
@@ -56,17 +56,26 @@ def softplus(x):
 
 def log_sigmoid(x):
     """log(sigmoid(x)) = -softplus(-x), finite for every finite x."""
-    return -softplus(-x)
+    try:
+        return -softplus(-x)
+    except (AttributeError, TypeError):  # lists
+        return log_sigmoid(*as_arrays("log_sigmoid", x))
 
 
 def silu(x):
     """x * sigmoid(x): swish with beta = 1 (Elfwing et al., 2017; Ramachandran et al., 2017)."""
-    return kernels.silu(x)
+    try:
+        return kernels.silu(x)
+    except (AttributeError, TypeError):  # lists
+        return silu(*as_arrays("silu", x))
 
 
 def swish(x, beta):
     """x * sigmoid(beta * x) (Ramachandran et al., 2017); beta a number, or learnable: any shape that broadcasts."""
-    return x * sigmoid(beta * x)
+    try:
+        return x * sigmoid(beta * x)
+    except TypeError:  # lists
+        return swish(*as_arrays("swish", x, beta))
 
 
 # --- the Gaussian family --------------------------------------------------------------------
@@ -82,12 +91,18 @@ def normal_cdf(x):
 
 def gelu(x):
     """x * normal_cdf(x), exact (Hendrycks and Gimpel, 2016): BERT, ViT. See `gelu_tanh` for GPT-2's."""
-    return kernels.gelu(x)
+    try:
+        return kernels.gelu(x)
+    except (AttributeError, TypeError):  # lists
+        return gelu(*as_arrays("gelu", x))
 
 
 def gelu_tanh(x):
     """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): within 5e-4 of `gelu` (Hendrycks and Gimpel, 2016); GPT-2's."""
-    return kernels.gelu_tanh(x)
+    try:
+        return kernels.gelu_tanh(x)
+    except (AttributeError, TypeError):  # lists
+        return gelu_tanh(*as_arrays("gelu_tanh", x))
 
 
 # --- gated linear units: half of the channels decides how much of the other half passes ------
@@ -95,7 +110,12 @@ def gelu_tanh(x):
 
 def halves(name, x):
     """The two halves of the last axis: values and gates."""
-    C = x.shape[-1]
+    try:
+        C = x.shape[-1]
+    except AttributeError:  # a list
+        return halves(name, *as_arrays(name, x))
+    except IndexError:
+        raise ValueError(f"{name}: x {x.shape} has no axis, expected (..., 2C): values, then gates") from None
     if C % 2:
         raise ValueError(f"{name}: the last axis of x {x.shape} has odd length {C}, expected an even one: values, then gates")
     return x[..., : C // 2], x[..., C // 2 :]
@@ -110,7 +130,10 @@ def glu(x):
 def swiglu(x):
     """a * silu(b) for (..., 2C) -> (..., C), x = (a, b) (Shazeer, 2020)."""
     halves("swiglu", x)
-    return kernels.swiglu(x)
+    try:
+        return kernels.swiglu(x)
+    except (AttributeError, TypeError):  # lists
+        return swiglu(*as_arrays("swiglu", x))
 
 
 def geglu(x):
@@ -147,13 +170,21 @@ def softmax(x, axis=-1):
 
     Entries of -inf are masked: they get probability 0, and an all -inf row is all zeros with zero gradient.
     """
-    check_scores("softmax", x)
+    try:
+        check_scores("softmax", x)
+    except AttributeError:  # a list
+        (x,) = as_arrays("softmax", x)
+        return softmax(x, axis)
     return along(kernels.softmax, x, axis)
 
 
 def log_softmax(x, axis=-1):
     """log(softmax(x)) along an axis without cancellation; -inf with zero gradient where x is -inf."""
-    check_scores("log_softmax", x)
+    try:
+        check_scores("log_softmax", x)
+    except AttributeError:  # a list
+        (x,) = as_arrays("log_softmax", x)
+        return log_softmax(x, axis)
     return along(kernels.log_softmax, x, axis)
 
 

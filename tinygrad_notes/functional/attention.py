@@ -2,6 +2,7 @@
 
 import math
 
+from tinygrad_notes.functional.define import as_arrays, check_integer
 from tinygrad_notes.fused.attention import masked
 from tinygrad_notes.fused.kernels import blocked_attention
 
@@ -11,7 +12,10 @@ NAME = "scaled_dot_product_attention"
 
 
 def check_window(name, window):
-    if window is not None and window < 1:
+    if window is None:
+        return
+    check_integer(name, "window", window)
+    if window < 1:
         raise ValueError(f"{name}: window={window}, expected at least 1: a query's own key counts")
 
 
@@ -67,8 +71,14 @@ def scaled_dot_product_attention(
     Computed block by block (see fused/attention.py), so that memory grows with T and not with its
     square; block: the numbers of queries and of keys in a block, chosen by length unless given.
     """
-    check_attention(NAME, q, k, v, mask, bias)
+    try:
+        check_attention(NAME, q, k, v, mask, bias)
+    except AttributeError:  # lists
+        q, k, v, mask, bias = as_arrays(NAME, q, k, v, mask, bias)
+        check_attention(NAME, q, k, v, mask, bias)
     check_window(NAME, window)
+    if offset is not None:
+        check_integer(NAME, "offset", offset)
     if block is not None and (np.shape(block) != (2,) or min(block) < 1):
         raise ValueError(f"{NAME}: block={block!r}, expected two numbers of at least 1: how many queries, and how many keys")
     *batch, nh, Tq, hd = q.shape
@@ -91,6 +101,9 @@ def block_size(Tk):
 
 
 def per_group(name, documents, batch, nkv, Tq, Tk):
+    documents = np.asarray(documents)
+    if documents.dtype.kind not in "iu":
+        raise TypeError(f"{name}: documents are {documents.dtype} {documents.shape}, expected integers: a number for each key")
     if Tq != Tk or documents.shape != (*batch, Tk):
         raise ValueError(f"{name}: documents {documents.shape}, expected {(*batch, Tk)} with as many queries as keys, {Tq} and {Tk} came")
     ids = np.repeat(documents.reshape(-1, Tk), nkv, axis=0)  # the key heads of an example lie side by side
@@ -99,6 +112,8 @@ def per_group(name, documents, batch, nkv, Tq, Tk):
 
 def attention_weights(q, k, *, causal=False, mask=None, bias=None, window=None, scale=None, offset=None):
     """The weights of `scaled_dot_product_attention`, (..., nh, Tq, Tk), for pictures: rows sum to 1, or to 0 if nothing may be attended."""
+    if not hasattr(k, "shape"):  # a list
+        (k,) = as_arrays("attention_weights", k)
     identity = np.eye(k.shape[-2], dtype=k.dtype)  # as values, one unit vector for each key: the output is the weights
     v = np.broadcast_to(identity, (*k.shape[:-1], k.shape[-2]))
     return scaled_dot_product_attention(q, k, v, causal=causal, mask=mask, bias=bias, window=window, scale=scale, offset=offset)

@@ -3,15 +3,20 @@
 Along one axis it is the convolution of an image one pixel high. See fused/convolution.py for how it is computed.
 """
 
+from typing import Any
+
+from tinygrad_notes.functional.define import as_arrays, check_integer
 from tinygrad_notes.fused.convolution import Geometry, convolution, transposed_convolution
 
 import numpy as np
 
 
-def each_axis(name, label, value, axes, least):
+def each_axis(name, label, value: Any, axes, least):
     """A number, or one for each space axis, as a tuple."""
+    if value.__class__ is int and value >= least:
+        return (value,) * axes
     values = (value,) * axes if np.ndim(value) == 0 else tuple(value)
-    if len(values) != axes or not all(isinstance(v, (int, np.integer)) and v >= least for v in values):
+    if len(values) != axes or not all(isinstance(v, int | np.integer) and v >= least for v in values):
         raise ValueError(f"{name}: {label}={value!r}, expected an integer of at least {least}, or {axes} of them")
     return values
 
@@ -35,9 +40,23 @@ def check_bias(name, bias, w, O):
         raise ValueError(f"{name}: bias is {bias.shape}, expected ({O},), one number for each output channel of w {w.shape}")
 
 
+def check_groups(name, groups):
+    if type(groups) is not int:
+        check_integer(name, "groups", groups)
+    if groups < 1:
+        raise ValueError(f"{name}: groups={groups}, expected at least 1: as many parts of the channels, which do not mix")
+
+
 def convolve_checked(name, axes, x, w, bias, stride, padding, dilation, groups):
-    check_dimensions(name, x, w, axes)
-    O, C = w.shape[0], w.shape[1] * groups
+    try:
+        check_dimensions(name, x, w, axes)
+        O = w.shape[0]
+        check_bias(name, bias, w, O)
+    except AttributeError:  # lists
+        x, w, bias = as_arrays(name, x, w, bias)
+        return convolve_checked(name, axes, x, w, bias, stride, padding, dilation, groups)
+    check_groups(name, groups)
+    C = w.shape[1] * groups
     if x.shape[1] != C:
         raise ValueError(
             f"{name}: x has {x.shape[1]} channels but w expects {C}; x {x.shape}, w {w.shape}"
@@ -45,7 +64,6 @@ def convolve_checked(name, axes, x, w, bias, stride, padding, dilation, groups):
         )
     if O % groups:
         raise ValueError(f"{name}: {O} output channels do not divide into {groups} groups; w {w.shape}")
-    check_bias(name, bias, w, O)
     geometry = geometry_of(name, axes, stride, padding, dilation)
     if axes == 1:
         x, w = x[:, :, None], w[:, :, None]
@@ -80,13 +98,19 @@ def conv_transpose2d(x, w, bias=None, *, stride=1, padding=0, output_padding=0, 
     output_padding, below the stride or the dilation, adds rows and columns at the end.
     """
     name = "conv_transpose2d"
-    check_dimensions(name, x, w, 2)
-    C, O = w.shape[0], w.shape[1] * groups
+    check_groups(name, groups)
+    try:
+        check_dimensions(name, x, w, 2)
+        C, O = w.shape[0], w.shape[1] * groups
+        check_bias(name, bias, w, O)
+    except AttributeError:  # lists
+        settings = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation, "groups": groups}
+        x, w, bias = as_arrays(name, x, w, bias)
+        return conv_transpose2d(x, w, bias, **settings)
     if x.shape[1] != C or C % groups:
         raise ValueError(
             f"{name}: x has {x.shape[1]} channels but w expects {C} in {groups} groups; x {x.shape}, w {w.shape} (C, O / groups, KH, KW)"
         )
-    check_bias(name, bias, w, O)
     geometry = geometry_of(name, 2, stride, padding, dilation)
     extra = each_axis(name, "output_padding", output_padding, 2, 0)
     if any(e >= max(s, d) for e, s, d in zip(extra, geometry.stride, geometry.dilation)):

@@ -3,7 +3,7 @@
 Those over one example at a time are kernels (fused/); `batch_norm` is an operation with its rule.
 """
 
-from tinygrad_notes.functional.define import differentiable
+from tinygrad_notes.functional.define import as_arrays, check_integer, differentiable
 from tinygrad_notes.fused import kernels
 from tinygrad_notes.transforms import stop_gradient
 
@@ -72,7 +72,11 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5):
 
     x (..., C); weight, bias (C,) or None. The same for every a > 0 and c: layer_norm(a x + c), as eps goes to 0.
     """
-    check_affine("layer_norm", x, x.shape[-1], weight=weight, bias=bias)
+    try:
+        check_affine("layer_norm", x, x.shape[-1], weight=weight, bias=bias)
+    except AttributeError:  # lists
+        x, weight, bias = as_arrays("layer_norm", x, weight, bias)
+        return layer_norm(x, weight, bias, eps)
     if x.dtype == np.float16:
         return in_float32(layer_norm, x, weight, bias, eps=eps)
     return kernels.layer_norm(x, weight, bias, eps=eps)
@@ -83,7 +87,11 @@ def rms_norm(x, weight=None, eps=1e-6):
 
     x (..., C); weight (C,) or None.
     """
-    check_affine("rms_norm", x, x.shape[-1], weight=weight)
+    try:
+        check_affine("rms_norm", x, x.shape[-1], weight=weight)
+    except AttributeError:  # lists
+        x, weight = as_arrays("rms_norm", x, weight)
+        return rms_norm(x, weight, eps)
     if x.dtype == np.float16:
         return in_float32(rms_norm, x, weight, eps=eps)
     return kernels.rms_norm(x, weight, eps=eps)
@@ -97,8 +105,12 @@ def batch_norm(x, weight, bias, running_mean, running_var, *, train, momentum=0.
     them (the running variance is the unbiased one); train=False uses the running ones.
     Returns (y, running_mean, running_var); the running statistics given are left as they are.
     """
-    C = channels("batch_norm", x)
-    check_affine("batch_norm", x, C, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    try:
+        C = channels("batch_norm", x)
+        check_affine("batch_norm", x, C, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    except AttributeError:  # lists
+        given = as_arrays("batch_norm", x, weight, bias, running_mean, running_var)
+        return batch_norm(*given, train=train, momentum=momentum, eps=eps)
     column = (C, *(1 for _ in x.shape[2:]))
     weight = None if weight is None else weight.reshape(column)
     bias = None if bias is None else bias.reshape(column)
@@ -121,10 +133,16 @@ def group_norm(x, groups, weight=None, bias=None, eps=1e-5, *, silu=False):
     sample as a whole, groups=C each channel by itself ("instance norm"). silu: the SiLU of the result,
     in the same kernel, as the blocks of a U-Net have it.
     """
-    C = channels("group_norm", x)
+    try:
+        C = channels("group_norm", x)
+        check_affine("group_norm", x, C, weight=weight, bias=bias)
+    except AttributeError:  # lists
+        x, weight, bias = as_arrays("group_norm", x, weight, bias)
+        return group_norm(x, groups, weight, bias, eps, silu=silu)
+    if type(groups) is not int:
+        check_integer("group_norm", "groups", groups)
     if groups < 1 or C % groups:
         raise ValueError(f"group_norm: {C} channels do not divide into {groups} groups; x {x.shape}")
-    check_affine("group_norm", x, C, weight=weight, bias=bias)
     if x.dtype == np.float16:
         return in_float32(lambda x, w, b: group_norm(x, groups, w, b, eps, silu=silu), x, weight, bias)
     return kernels.group_norm(x, weight, bias, groups=groups, eps=eps, silu=silu)

@@ -3,7 +3,7 @@
 import math
 
 from tinygrad_notes.functional.convolution import each_axis
-from tinygrad_notes.functional.define import differentiable
+from tinygrad_notes.functional.define import as_arrays, differentiable
 from tinygrad_notes.fused import windows as arrays
 from tinygrad_notes.fused.windows import offsets, pad_space, places
 
@@ -81,7 +81,12 @@ def average_pool(x, *, kernel, stride, padding):
 
 
 def pool(name, op, axes, x, size, stride, padding):
-    if x.ndim != axes + 2 or x.dtype.kind != "f":
+    try:
+        fits = x.ndim == axes + 2 and x.dtype.kind == "f"
+    except AttributeError:  # a list
+        (x,) = as_arrays(name, x)
+        return pool(name, op, axes, x, size, stride, padding)
+    if not fits:
         raise ValueError(f"{name}: x is {x.dtype} {x.shape}, expected floats {('(N, C, T)', '(N, C, H, W)')[axes - 1]}")
     kernel = each_axis(name, "size", size, axes, 1)
     padding = each_axis(name, "padding", padding, axes, 0)

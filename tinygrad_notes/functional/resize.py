@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from tinygrad_notes.functional.convolution import each_axis
+from tinygrad_notes.functional.define import as_arrays
 from tinygrad_notes.functional.projections import linear
 
 import numpy as np
@@ -59,7 +60,12 @@ def interpolate(x, size, mode="bilinear", antialias=False):
     centres of the corner pixels (PyTorch's align_corners=False). antialias=True averages over all
     the pixels that a smaller image leaves out, as Pillow does.
     """
-    if x.ndim != 4 or x.dtype.kind != "f" or x.size == 0:
+    try:
+        fits = x.ndim == 4 and x.dtype.kind == "f" and x.size > 0
+    except AttributeError:  # a list
+        (x,) = as_arrays("interpolate", x)
+        return interpolate(x, size, mode, antialias)
+    if not fits:
         raise ValueError(f"interpolate: x is {x.dtype} {x.shape}, expected floats (N, C, H, W), not empty")
     if mode != "nearest" and mode not in KERNELS:
         raise ValueError(f"interpolate: mode={mode!r}, expected 'nearest', 'bilinear' or 'bicubic'")

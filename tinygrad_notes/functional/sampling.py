@@ -3,6 +3,7 @@
 import math
 
 from tinygrad_notes.functional.activations import softmax
+from tinygrad_notes.functional.define import no_generator
 
 import numpy as np
 
@@ -40,5 +41,8 @@ def sample(logits, rng: np.random.Generator | None, *, temperature: float = 1.0,
             ranked[np.cumsum(ranked, axis=-1) - ranked >= top_p] = 0  # those before it reach p already
         np.put_along_axis(p, order, ranked, axis=-1)
     cumulative = np.cumsum(p, axis=-1)
-    draw = rng.random((len(p), 1)) * cumulative[:, -1:]
+    try:
+        draw = rng.random((len(p), 1)) * cumulative[:, -1:]
+    except (AttributeError, TypeError):
+        raise no_generator("sample", rng, ", or None for the most likely token") from None
     return np.argmax(cumulative > draw, axis=-1)

@@ -25,7 +25,7 @@ class MultiHeadAttention(Module):
 
     def __init__(self, width, heads, *, kv_heads=None, context_width=None, bias=True, rng, dtype=np.float32):
         kv_heads = heads if kv_heads is None else kv_heads
-        if width % heads or heads % kv_heads:
+        if min(width, heads, kv_heads) < 1 or width % heads or heads % kv_heads:
             raise ValueError(
                 f"MultiHeadAttention: width {width}, heads {heads}, kv_heads {kv_heads}; expected each to divide the one before"
             )

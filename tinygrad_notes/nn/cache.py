@@ -18,11 +18,19 @@ class KVCache:
         if not (isinstance(k, np.ndarray) and isinstance(v, np.ndarray)):
             raise TypeError("KVCache: keys and values must be arrays, a Tensor came; a cache is for inference: call frozen(model)")
         start, end = self.length, self.length + k.shape[-2]
+        keys, values = self.keys[..., start:end, :], self.values[..., start:end, :]
+        if keys.shape != k.shape or values.shape != v.shape:
+            self.refuse(end, k, v)
+        keys[...], values[...] = k, v
+        self.length = end
+        return self.keys[..., :end, :], self.values[..., :end, :]
+
+    def refuse(self, end, k, v):
+        """The error for keys and values that do not fit."""
         if end > self.keys.shape[-2]:
             raise ValueError(
                 f"KVCache: {end} positions do not fit, the cache holds {self.keys.shape[-2]}; make a longer one, or forget the oldest"
             )
-        self.keys[..., start:end, :] = k
-        self.values[..., start:end, :] = v
-        self.length = end
-        return self.keys[..., :end, :], self.values[..., :end, :]
+        raise ValueError(
+            f"KVCache: keys {k.shape} and values {v.shape} came, the cache is {self.keys.shape} (B, heads, longest, hd); make one for this batch"
+        )

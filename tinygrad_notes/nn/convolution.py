@@ -1,6 +1,6 @@
 """Convolution layers; see functional/convolution.py for the equations."""
 
-from tinygrad_notes.functional.convolution import conv1d, conv2d, conv_transpose2d, each_axis
+from tinygrad_notes.functional.convolution import check_groups, conv1d, conv2d, conv_transpose2d, each_axis
 from tinygrad_notes.nn import init
 from tinygrad_notes.nn.basic import variable
 from tinygrad_notes.nn.module import Module
@@ -9,7 +9,8 @@ from tinygrad_notes.tensor import Tensor
 import numpy as np
 
 
-def check_groups(name, groups, **channels):
+def check_channels(name, groups, **channels):
+    check_groups(name, groups)
     for label, n in channels.items():
         if n % groups:
             raise ValueError(f"{name}: {n} {label} do not divide into {groups} groups; choose a divisor")
@@ -19,7 +20,7 @@ class Conv1d(Module):
     """x (N, C, T) -> (N, O, T')."""
 
     def __init__(self, inputs, outputs, kernel, *, stride=1, padding=0, dilation=1, groups=1, bias=True, rng, dtype=np.float32):
-        check_groups("Conv1d", groups, inputs=inputs, outputs=outputs)
+        check_channels("Conv1d", groups, inputs=inputs, outputs=outputs)
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         shape = (outputs, inputs // groups, *each_axis("Conv1d", "kernel", kernel, 1, 1))
         weight, b = init.default(shape, outputs, rng, bias=bias, dtype=dtype)
@@ -34,7 +35,7 @@ class Conv2d(Module):
     """x (N, C, H, W) -> (N, O, H', W'); kernel, stride, padding and dilation are numbers or pairs."""
 
     def __init__(self, inputs, outputs, kernel, *, stride=1, padding=0, dilation=1, groups=1, bias=True, rng, dtype=np.float32):
-        check_groups("Conv2d", groups, inputs=inputs, outputs=outputs)
+        check_channels("Conv2d", groups, inputs=inputs, outputs=outputs)
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         shape = (outputs, inputs // groups, *each_axis("Conv2d", "kernel", kernel, 2, 1))
         weight, b = init.default(shape, outputs, rng, bias=bias, dtype=dtype)
@@ -51,7 +52,7 @@ class ConvTranspose2d(Module):
     def __init__(
         self, inputs, outputs, kernel, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, bias=True, rng, dtype=np.float32
     ):
-        check_groups("ConvTranspose2d", groups, inputs=inputs, outputs=outputs)
+        check_channels("ConvTranspose2d", groups, inputs=inputs, outputs=outputs)
         self.geometry = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation, "groups": groups}
         shape = (inputs, outputs // groups, *each_axis("ConvTranspose2d", "kernel", kernel, 2, 1))
         weight, b = init.default(shape, outputs, rng, bias=bias, dtype=dtype)

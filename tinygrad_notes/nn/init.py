@@ -6,7 +6,16 @@ out * members of the kernel.
 
 import math
 
+from tinygrad_notes.functional.define import no_generator
+
 import numpy as np
+
+
+def generator(rng):
+    """rng, or TypeError for what is no generator of its own: a seed, or np.random, from which everybody draws."""
+    if not hasattr(rng, "uniform") or rng is np.random:
+        raise no_generator("init", rng)
+    return rng
 
 
 def zeros(shape, dtype=np.float32):
@@ -19,19 +28,19 @@ def ones(shape, dtype=np.float32):
 
 def normal(shape, rng, *, mean=0.0, std=1.0, dtype=np.float32):
     """Draws from N(mean, std^2)."""
-    return rng.normal(mean, std, shape).astype(dtype)
+    return generator(rng).normal(mean, std, shape).astype(dtype)
 
 
 def uniform(shape, rng, *, low=0.0, high=1.0, dtype=np.float32):
     """Draws from [low, high)."""
-    return rng.uniform(low, high, shape).astype(dtype)
+    return generator(rng).uniform(low, high, shape).astype(dtype)
 
 
 def trunc_normal(shape, rng, *, mean=0.0, std=1.0, low=-2.0, high=2.0, dtype=np.float32):
     """Draws from N(mean, std^2) among those between low and high (not counted in standard deviations)."""
     from scipy.special import ndtr, ndtri
 
-    p = rng.uniform(ndtr((low - mean) / std), ndtr((high - mean) / std), shape)
+    p = generator(rng).uniform(ndtr((low - mean) / std), ndtr((high - mean) / std), shape)
     return np.clip(mean + std * ndtri(p), low, high).astype(dtype)
 
 
@@ -77,7 +86,7 @@ def kaiming_normal(shape, rng, *, slope=0.0, mode="fan_in", dtype=np.float32):
 def orthogonal(shape, rng, *, gain=1.0, dtype=np.float32):
     """gain times a random matrix (out, in * kernel) with orthonormal rows, or columns if there are more rows (Saxe et al., 2013)."""
     rows, columns = shape[0], math.prod(shape[1:])
-    q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))
+    q, r = np.linalg.qr(generator(rng).normal(size=(max(rows, columns), min(rows, columns))))
     q = q * np.where(np.diagonal(r) < 0, -1, 1)  # so that every orthogonal matrix is equally likely
     return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
 

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from tinygrad_notes.core import rerunning
+from tinygrad_notes.functional.convolution import check_groups
 from tinygrad_notes.functional.norms import batch_norm, group_norm, layer_norm, rms_norm
 from tinygrad_notes.nn import init
 from tinygrad_notes.nn.module import Module
@@ -38,6 +39,7 @@ class GroupNorm(Module):
     """Over groups of channels and all positions of a sample: x (N, C, ...). silu: followed by the SiLU, in the same kernel."""
 
     def __init__(self, groups, channels, *, eps=1e-5, silu=False, dtype=np.float32):
+        check_groups("GroupNorm", groups)
         if channels % groups:
             raise ValueError(f"GroupNorm: {channels} channels do not divide into {groups} groups; choose a divisor")
         self.groups, self.eps, self.silu = groups, eps, silu

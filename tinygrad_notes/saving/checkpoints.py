@@ -1,6 +1,7 @@
 """Checkpoints: all that a run needs to go on, bit for bit, as if it had never stopped."""
 
 import json
+import operator
 import os
 from typing import Any, NamedTuple
 
@@ -29,6 +30,10 @@ def save_checkpoint(path: str | os.PathLike, *, step: int, model: Any, optimizer
     not how many children `spawn` has made). extra: anything of dicts with text keys, lists, text,
     numbers, booleans and None: the position in the data, the losses so far (tuples come back as lists).
     """
+    try:
+        operator.index(step)
+    except TypeError:
+        raise TypeError(f"save_checkpoint: step is {describe(step)}, expected an integer: how many steps are done") from None
     arrays = {f"model.{name}": array for name, array in state_dict(model).items()}
     numbers: dict[str, int] = {}
 

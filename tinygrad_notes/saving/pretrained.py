@@ -17,6 +17,9 @@ and, where they are needed,
     published_as                               of a class: what it is called among the `architectures` of config.json
     PART                                       what the names begin with in the classes of which the plain model is a part
     fitted(config, state) -> config            what only the arrays tell
+    ALIASES                                    names that stand in a config.json for others, which to_published writes
+
+What else config.json says, such as the ids of special tokens, stays with the model and is written again.
 
 The files are mapped into memory, so that beside the model only what is widened (float16 and bfloat16) takes room.
 Tokenisers have their own `from_pretrained`, in `text`.
@@ -39,6 +42,8 @@ from tinygrad_notes.tree import leaves, load, state_dict
 
 import numpy as np
 
+OURS = {"architectures", "dtype", "torch_dtype", "id2label", "label2id", "num_labels"}  # of config.json: written anew, or not at all
+OURS |= {"text_config_dict", "vision_config_dict", "auto_map", "transformers_version", "_name_or_path"}
 ROOM = 2**26  # numbers of an array that is not questioned before it is made, so that an error can tell both shapes
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 UNFIT = (
@@ -134,6 +139,7 @@ def from_pretrained(
         state |= {name: array for name, array in state_dict(model).items() if _matches(name, new)}
     with _fitting(its_weights):
         load(model, {name: _narrow(name, array, kind) for name, array in state.items()})
+    model._published = published
     return model
 
 
@@ -194,7 +200,8 @@ def _fresh(architecture: type, config: Any, rng: np.random.Generator | None, nam
 def save_pretrained(model: Any, folder: str | os.PathLike) -> None:
     """Write config.json and model.safetensors, from which `from_pretrained` and Hugging Face's libraries make the model again.
 
-    The folder is made if it is not there; these two files are replaced, each as a whole, and others stay.
+    A model that came from a folder keeps what that one's config.json says and this model has no use for, such as the ids of
+    special tokens. The folder is made if it is not there; these two files are replaced, each as a whole, and others stay.
     Raises CheckpointError if they cannot be written, and ValueError for a model that is not as its configuration says,
     such as one with adapters: nobody could load it.
     """
@@ -206,7 +213,8 @@ def save_pretrained(model: Any, folder: str | os.PathLike) -> None:
     _check_unchanged(model, state)
     arrays = module.to_published(state)
     kinds = sorted({str(array.dtype) for array in arrays.values() if array.dtype.kind == "f"})
-    config = model.config.to_published() | {"dtype": kinds[-1] if kinds else "float32"}
+    config = _beside(getattr(model, "_published", {}), model.config.to_published(), OURS.union(getattr(module, "ALIASES", ())))
+    config["dtype"] = kinds[-1] if kinds else "float32"
     try:
         module.Config.from_published(config)
     except UNFIT as error:
@@ -219,6 +227,13 @@ def save_pretrained(model: Any, folder: str | os.PathLike) -> None:
         raise CheckpointError(f"{place}: cannot be a folder: {error.strerror}; name another one") from error
     save_arrays(place / WEIGHTS, arrays, {"format": "pt"})
     _write_atomically(os.fspath(place / CONFIG), (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _beside(kept: dict[str, Any], ours: dict[str, Any], never: set[str]) -> dict[str, Any]:
+    """A configuration of ours and, beside it, what a folder's said that means nothing here."""
+    kept = {key: value for key, value in kept.items() if key not in never}
+    both = {key for key, value in ours.items() if isinstance(value, dict) and isinstance(kept.get(key), dict)}
+    return kept | ours | {key: _beside(kept[key], ours[key], never) for key in both}
 
 
 def _check_layers(config: Any, arrays: int) -> None:
@@ -263,7 +278,7 @@ def _with_dtype(config: Any, dtype: type) -> Any:
 
 def _reason(error: Exception) -> str:
     """What an error says, in one line; the kind of those errors whose text says too little alone."""
-    text = " ".join(str(error.args[0] if error.args else error).split())
+    text = " ".join(str(error.args[0] if error.args and not isinstance(error, UnicodeError) else error).split())
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 

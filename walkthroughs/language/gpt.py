@@ -29,7 +29,7 @@ from tinygrad_notes import functional as F
 from tinygrad_notes.text import CharTokenizer, bits_per_character
 from tinygrad_notes.tree import uninterrupted
 from walkthroughs import pictures
-from walkthroughs.options import options_of, parser_for
+from walkthroughs.options import options_of, parser_for, rate
 
 import numpy as np
 from tqdm import tqdm
@@ -37,12 +37,12 @@ from tqdm import tqdm
 parser = parser_for("language/gpt", __doc__)
 parser.add_argument("--text", type=Path, metavar="FILE", help="train on this text instead of the manual (UTF-8)")
 parser.add_argument("--steps", type=int, default=3000, help="training steps (default: %(default)s)")
-parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
+parser.add_argument("--rate", type=rate, default=3e-3, help="peak learning rate (default: %(default)s)")
 parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
 parser.set_defaults(out=Path("out/demo"))
 options = options_of(parser)
-if options.steps < 1 or not options.rate > 0:
-    parser.error(f"--steps is {options.steps} and --rate is {options.rate}; expected at least one step and a rate above 0")
+if options.steps < 1:
+    parser.error(f"--steps is {options.steps}; expected at least one step")
 STEPS = 60 if options.quick else options.steps
 BATCH, CONTEXT = 12, 64  # nanoGPT's configuration for a CPU
 began = time.perf_counter()
@@ -61,6 +61,10 @@ if len(test_text) <= CONTEXT:
         f"error: the text has {len(text)} characters, so its last tenth {len(test_text)}; expected more than {CONTEXT} there: use a longer text"
     )
 tokenizer = CharTokenizer.train(text)
+if tokenizer.vocabulary_size < 2:
+    sys.exit(
+        f"error: the text has {len(text)} times the character {text[0]!r} and no other, so there is nothing to learn; use another text"
+    )
 train_ids, test_ids = tokenizer.encode(train_text), tokenizer.encode(test_text)
 print(f"{len(train_text):,} characters to train on, {len(test_text):,} held out, {tokenizer.vocabulary_size} different ones; for example")
 print(f"    {test_text[300:380]!r}\n")
@@ -177,8 +181,9 @@ bits per held-out character    (Python {platform.python_version()})
     Witten-Bell 5-gram   {fivegram:.3f}
     this GPT             {bits:.3f}
 """)
-as_published = not options.text and options.steps == parser.get_default("steps") and options.rate == parser.get_default("rate")
-if options.quick:
+usual_rate = options.rate == parser.get_default("rate")
+as_published = usual_rate and not options.text and options.steps == parser.get_default("steps")
+if options.quick and usual_rate:
     assert np.mean(losses[-5:]) < losses[0], "the loss should fall"
 elif as_published:
     assert bits < fivegram, "the GPT should beat the 5-gram"
