@@ -537,6 +537,16 @@ def test_a_state_that_does_not_fit_changes_nothing(message, change):
 # --- schedules --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rate", [None, "a", "0.1", [0.1], np.array([0.1, 0.2])])
+def test_a_rate_is_a_number(rate):
+    w = Tensor(np.ones(3))
+    with pytest.raises(TypeError, match=r"^SGD: lr is .*, expected a number of at least 0$"):
+        SGD({"w": w}, lr=rate)
+    if rate is not None:  # None: the optimizer's own
+        with pytest.raises(TypeError, match=r"^SGD: lr is .*, expected a number of at least 0$"):
+            SGD({"w": w}, lr=0.1).step({"w": np.ones(3)}, lr=rate)
+
+
 def test_warmup_rises_in_a_line_from_above_zero():
     assert [linear_warmup(s, peak=2.0, warmup=4) for s in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
     assert linear_warmup(0, peak=2.0, warmup=0) == 2.0 and constant(7, peak=2.0) == 2.0

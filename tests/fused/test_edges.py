@@ -191,3 +191,24 @@ assert os.waitpid(child, 0)[1] == 0
 def test_a_forked_child_has_threads_of_its_own():
     env = os.environ | {"PYTHONWARNINGS": "ignore::DeprecationWarning"}  # from Python 3.12 on, forking with threads warns: that is the test
     assert subprocess.run([sys.executable, "-c", CHILD], timeout=120, env=env).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilation", "padding", "kernel", "extra"), [(3, 1, 0, 1, 2), (3, 1, 1, 2, 1), (1, 2, 0, 1, 1), (2, 3, 0, 2, 2)]
+)
+def test_what_no_pixel_painted_does_not_reach_the_weights(stride, dilation, padding, kernel, extra):
+    """Rows and columns of output padding: a NaN of their cotangent times no pixel at all is nothing."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(2, 2, 3, 2)), rng.normal(size=(2, 1, kernel, kernel))
+
+    def f(x, w):
+        return F.conv_transpose2d(x, w, stride=stride, dilation=dilation, padding=padding, output_padding=extra)
+
+    painted = f(np.ones_like(x), np.ones_like(w)) != 0
+    dy = rng.normal(size=painted.shape)
+    assert not painted.all()
+    a, b = tn.Tensor(x), tn.Tensor(w)
+    expected = tn.gradients(np.sum(f(a, b) * np.where(painted, dy, 0)), [a, b])
+    found = tn.gradients(np.sum(f(a, b) * np.where(painted, dy, np.nan)), [a, b])
+    for g, e in zip(found, expected):
+        np.testing.assert_allclose(g, e, rtol=1e-12)

@@ -112,7 +112,6 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("spread", "*", r"kernel != \[|min\(padding\) >=", ROUNDING, "the turned kernel slid over y, or windows folded up: the same sums"),
     ("Mask.block", "*", r"self\.given is None and self\.documents is None", SAME, "nothing is added to a mask by position below"),
     ("Mask.block", "*", r"may\.all\(\)", SAME, "a mask that hides nothing is no mask: it only takes time"),
-    ("transposed_backward", "one branch always", r"if True: x = np\.pad", SAME, "nothing is padded"),
     *(
         ("most", mutator, change, ROUNDING, "how many heads at a time, at least one: each is computed alone")
         for mutator, change in (
@@ -152,7 +151,6 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("backward", "drop out=", r"^np\.multiply\((rows|z), along_[xz], out=\w+\)", SAME, "the product is subtracted where it stands"),
     ("forward", "one branch always", r"if mask\.hides.* -> if True", SAME, "finite numbers stay as they are; others make NaN either way"),
     ("forward", "one branch always", r"-> bad_rows\(k, v\)$", SAME, "where it is calm every key is finite"),
-    ("transposed_backward", "another number", r"-> np\.pad\(x, \(\(0, 1\), ", SAME, "nobody reads the example that is added"),
     ("backward", "one branch always", r"-> if True: dx\[silent\]", SAME, "nothing is written where nothing is silent"),
     ("*", "another number", r"^in_chunks(_of_rows)?\(fill, .* -> in_chunks", ROUNDING, "whether on two threads"),
     ("*", "drop a factor", r"^share\(n, CHUNK.* -> share", ROUNDING, "whether on two threads"),

@@ -115,12 +115,12 @@ def spread(y, w, space, geometry, groups):
 
 
 def correlate(x, y, kernel, geometry, groups):
-    """x (N, C, H, W), y (N, O, H', W') -> (O, C / groups, *kernel)"""
+    """x (N, C, H, W), y (N, O, H', W') -> (O, C / groups, *kernel); of windows past those of y nothing is read"""
     (KH, KW), (_, O, H, W), C = kernel, y.shape, x.shape[1] // groups
 
     def of(part):
         if geometry.touches_once(kernel):
-            rows = [by_place(x[part], groups).swapaxes(-1, -2)]
+            rows = [by_place(x[part, :, :H, :W], groups).swapaxes(-1, -2)]
         else:
             rows = under(beside(x[part], KW, W, geometry, groups), KH, H, geometry)
         return against(rows, y[part], groups)
@@ -255,10 +255,8 @@ def transposed_forward(x, w, bias, *, space, geometry, groups):
 
 def transposed_backward(dy, saved, x, w, bias, *, needs, space, geometry, groups):
     H, W = x.shape[2:]
-    more = [n - m for n, m in zip(geometry.count("transposed convolution", space, w.shape[2:]), (H, W))]
-    if any(more):  # rows and columns at the end, "output padding", may hold windows that no pixel of x has painted
-        x = np.pad(x, ((0, 0), (0, 0), (0, more[0]), (0, more[1])))
     return (
+        # Rows and columns at the end, "output padding", may hold windows that no pixel of x has painted.
         convolve(dy, w, geometry, groups)[:, :, :H, :W] if needs[0] else None,
         correlate(dy, x, w.shape[2:], geometry, groups) if needs[1] else None,
         over_places(dy) if needs[2] else None,

@@ -142,13 +142,20 @@ class Optimizer:
     # --- checks ---------------------------------------------------------------------------
 
     def _at_least_zero(self, name: str, x: float) -> float:
-        x = float(x)
-        if not (math.isfinite(x) and x >= 0):
+        try:
+            fits = math.isfinite(x) and x >= 0
+        except TypeError:
+            raise TypeError(f"{self._name}: {name} is {describe(x)}, expected a number of at least 0") from None
+        if not fits:
             raise ValueError(f"{self._name}: {name} is {x}, expected a finite number of at least 0")
-        return x
+        return float(x)
 
     def _fraction(self, name: str, x: float) -> float:
-        if not 0 <= x < 1:
+        try:
+            fits = 0 <= x < 1
+        except TypeError:
+            raise TypeError(f"{self._name}: {name} is {describe(x)}, expected a number from 0 up to, but not including, 1") from None
+        if not fits:
             raise ValueError(f"{self._name}: {name} is {x}, expected a number from 0 up to, but not including, 1")
         return float(x)
 
