@@ -38,7 +38,7 @@ from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
 
-SMALL = 128  # rows
+FEW, SMALL = 8, 128  # rows
 FORWARD, BACKWARD = 250, 300  # what one score costs beside its products, in multiply-adds of these
 
 
@@ -158,11 +158,11 @@ def with_column(x, column):
     return wider
 
 
-def columns(x):
-    """x (..., n, d) as (..., d, n), to stand on the right of a product."""
+def columns(x, T):
+    """x (..., S, d) as (..., d, S), to stand on the right of a product of T rows."""
     turned = np.swapaxes(x, -1, -2)
     # BLAS has kernels of their own for small matrices, which take twice as long where the right one is turned.
-    return np.ascontiguousarray(turned) if x.shape[-2] <= SMALL else turned
+    return np.ascontiguousarray(turned) if FEW < T and x.shape[-2] <= SMALL else turned
 
 
 def over_queries(x):
@@ -214,7 +214,7 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
         bad = bad_rows(v) if no_maximum else bad_rows(k, v)  # calm has seen that k is finite
         k, v = without(bad, k, v)
         no_maximum = no_maximum and bad is None
-    kT, v1 = columns(k), with_column(v, 1)
+    kT, v1 = columns(k, T), with_column(v, 1)
     far = np.finfo(q.dtype).max / 4  # as L of a row without keys: P = exp(S - L) is zero (infinity would meet zeros in a product)
     y = np.empty((N, R, T, vd), q.dtype)
     L = np.empty((N, R, T, 1), q.dtype)
@@ -257,7 +257,7 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
     (y, L, bad, is_calm), (N, R, T, _), S = saved, q.shape, k.shape[2]
     dy = dy.reshape(y.shape)
     k, v = without(bad, k, v)
-    k1T, v1T = columns(with_column(k, 1)), columns(with_column(v, 1))
+    k1T, v1T = columns(with_column(k, 1), T), columns(with_column(v, 1), T)
     dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
 
     def some_heads(n):
