@@ -74,9 +74,9 @@ largest; the weights' movement {movement:.0%}; the first {tokens} tokens written
 """
 WHERE = """**Where the time goes.** A step of this engine alone on the machine (`python -m benchmarks.parts`), each part divided by PyTorch's whole
 step. "NumPy's functions" are ops and their rules, "engine" is all that is left: Tensors, nodes, the walk, layers, the checks of arguments.
-The small workloads (W1, W2, W5) pay for Python: a call of NumPy takes 0.3 to 1 us, whatever it does, and the engine's own 2.5 us an operation
-come on top. The larger ones pay for one pass over memory after another on one core, where PyTorch has fused loops on two; what matrix products
-leave of the target is less than these passes need."""
+The small workloads (W1, W2, W5) pay for Python: a call of NumPy on a small array takes as long as on an empty one, so that NumPy by hand is at
+the target or not much below it, and the engine's own work (the tape, below) comes on top. W3 and W6 pay for one pass over memory after another,
+with the interpreter between them, where PyTorch has fused loops on both cores: compare the kernels below."""
 OURS = (REFERENCE, "ours-parallel")
 COMPILED = "on a GPT's MLP it took half a minute to compile and then ran no faster than eager (its matrix products are MKL's too), so it would not be the best column."
 
