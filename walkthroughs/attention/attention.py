@@ -1,6 +1,6 @@
 """Attention, from the dot product to heads.
 
-RUNNING TIME: 10 seconds (--quick: 3 seconds)
+RUNNING TIME: 8 seconds (--quick: 2 seconds)
 
 The layer of "Attention is all you need" (Vaswani et al., 2017), one piece after the other. You will see queries, keys and values on numbers
 that fit the page; a softmax go deaf when nobody divides by sqrt(d); one head fail where two heads do not, at the same number of

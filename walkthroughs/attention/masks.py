@@ -1,6 +1,6 @@
 """Masks: what nobody may look at, to the last bit, and what happens without them.
 
-RUNNING TIME: 5 seconds (--quick: 3 seconds)
+RUNNING TIME: 4 seconds (--quick: 2 seconds)
 
 The masked attention of Vaswani et al. (2017). You will see a causal mask on three numbers; zeros that are exact, felt through the
 gradient; a mask one place off; padding that may hold anything; a row that may look at nothing; a model that has learned nothing because
