@@ -156,6 +156,6 @@ if not options.no_plots:
 # 2. The last: each of the eight mistakes fails it. But it does not say which one it was; the first, which nearly all pass, says something by that.
 # 3. After the shift the largest term of l is 1, so 1e-6 for each block is 1e-6 of l at most, a few roundings in float32. It is to prevent 0 / 0 in
 #    rows that see nothing; to ask for l > 0 does that exactly.
-# 4. None: any shift is right that all terms of a row share. But a row whose scores are all far below the other rows' is nothing but zeros, 0 / 0,
+# 4. None: any shift is right that all terms of a row share. But a row whose scores are all far below the other rows' is left with l = 0,
 #    from 750 on in float64 and 100 in float32. A sixth test needs rows of very different scores.
 print(f"\nall of it took {time.process_time() - began:.0f} s of processor time")

@@ -110,30 +110,30 @@ assert np.isnan(book[1]).all() and np.allclose(finite[1], 0.5)
 # Each token is the one four places earlier, one letter on: b d a c  c e b d  d f c e ... but one in five is drawn anew. The first four cannot be
 # predicted, the others only so far. So no honest model's loss can fall below the entropy of the data: log V for three of every 15 predictions
 # (the very first token is given), H for the other twelve.
-V, T, ANEW = 8, 16, 0.2
+V, N, ANEW = 8, 16, 0.2
 other = ANEW / V  # the probability of each token that breaks the rule
 H = -(1 - 7 * other) * math.log(1 - 7 * other) - 7 * other * math.log(other)
 floor = (3 * math.log(V) + 12 * H) / 15
 
 
 def song(B, anew=ANEW):
-    ids = rng.integers(0, V, (B, T))
-    for t in range(4, T):
+    ids = rng.integers(0, V, (B, N))
+    for t in range(4, N):
         ids[:, t] = np.where(rng.random(B) < anew, ids[:, t], (ids[:, t - 4] + 1) % V)
     return ids
 
 
 def generate(model, ids, may):
-    """Goes on from ids (B, n) to T tokens, always with the likeliest one."""
+    """Goes on from ids (B, n) to N tokens, always with the likeliest one."""
     model = tn.frozen(model)
-    while (n := ids.shape[1]) < T:
+    while (n := ids.shape[1]) < N:
         ids = np.concatenate([ids, np.argmax(model(ids, may[:n, :n])[:, -1:], axis=-1)], axis=1)
     return ids
 
 
 curves, written, with_mask = {}, {}, {}
-for name, may in (("with the mask", np.tri(T, dtype=bool)), ("without", np.ones((T, T), bool))):
-    model = with_mask[name] = Reader(V, T, 32, nn.MultiHeadAttention(32, 1, rng=rng), V, rng)
+for name, may in (("with the mask", np.tri(N, dtype=bool)), ("without", np.ones((N, N), bool))):
+    model = with_mask[name] = Reader(V, N, 32, nn.MultiHeadAttention(32, 1, rng=rng), V, rng)
 
     def loss_of(model, may=may):
         ids = song(64)
@@ -160,8 +160,8 @@ if FULL:
 gaps = {}
 for name, model in with_mask.items():
     model, ids = tn.frozen(model), song(8)
-    may = np.tri(T, dtype=bool) if name == "with the mask" else np.ones((T, T), bool)
-    alone = np.stack([model(ids[:, : t + 1], may[: t + 1, : t + 1])[:, -1] for t in range(T)], axis=1)
+    may = np.tri(N, dtype=bool) if name == "with the mask" else np.ones((N, N), bool)
+    alone = np.stack([model(ids[:, : t + 1], may[: t + 1, : t + 1])[:, -1] for t in range(N)], axis=1)
     gaps[name] = np.abs(model(ids, may) - alone).max()
     print(f"all predictions at once against each from its prefix alone, {name}: logits differ by {gaps[name]:.1e}")
 assert gaps["with the mask"] < 1e-4
