@@ -20,4 +20,4 @@ def quick_run(name: str, out: Path, *options: str) -> SimpleNamespace:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr(sys, "argv", [name, "--quick", "--out", str(out), *options])
         names = runpy.run_path(str(WALKTHROUGHS / f"{name}.py"), run_name="__main__")
-    return SimpleNamespace(**names, printed=printed.getvalue(), drawn={path.name for path in out.iterdir()})
+    return SimpleNamespace(**names | {"printed": printed.getvalue(), "drawn": {path.name for path in out.iterdir()}})
