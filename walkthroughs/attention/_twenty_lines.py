@@ -1,6 +1,6 @@
 """FlashAttention in twenty lines of NumPy, which the walkthroughs of it derive, count and break; and the plain formula beside it.
 
-Equations (1) to (3) of attention/flash: for the scores s and the values v of one more block,
+Equations (1) to (3) of walkthroughs/attention/flash.py: for the scores s and the values v of one more block,
 
     m' = max(m, max s),   l' = e^(m - m') l + sum e^(s - m'),   o' = e^(m - m') o + e^(s - m') v;   at the end y = o / l.
 

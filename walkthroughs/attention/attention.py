@@ -6,8 +6,8 @@ The layer of "Attention is all you need" (Vaswani et al., 2017), one piece after
 that fit the page; a softmax go deaf when nobody divides by sqrt(d); one head fail where two heads do not, at the same number of
 parameters; and heads that are cut the wrong way, which most tests do not notice.
 
-Then: what a mask hides (attention/masks), two sequences (attention/cross), how attention contains convolution (attention/convolution), and
-how it is computed without its weights (attention/flash).
+Then: what a mask hides (walkthroughs/attention/masks.py), two sequences (walkthroughs/attention/cross.py), how attention contains
+convolution (walkthroughs/attention/convolution.py), and how it is computed without its weights (walkthroughs/attention/flash.py).
 
     python -m walkthroughs attention/attention            the whole story
     python -m walkthroughs attention/attention --quick    the mechanics only
@@ -93,6 +93,7 @@ assert abs(raw[0] / 512 - 1) < 0.15 and abs(scaled[0] - 1) < 0.15
 assert raw[1] > 0.95 and scaled[1] < 0.65
 assert raw[3] < 1e-3 < 0.1 < scaled[3]
 assert all(a[3] > b[3] for a, b in zip(measured[False][1:], measured[False][2:])), "the wider, the less gradient"
+
 # (With more keys there is a rival more often: with 64 of them the largest weight is 0.93 at d = 512, not 0.97. The gradient of the median
 # query falls all the same. The mean falls slowly, as 1 / sqrt(d): it lives on the few queries whose two best keys are nearly equal.)
 
@@ -122,7 +123,7 @@ class MultiHead(nn.Module):
         return self.out_proj(np.swapaxes(y, 1, 2).reshape(B, T, C))  # (B, T, C)
 
 
-# The same as the engine's layer, which computes in blocks and never holds the T x S weights (attention/flash shows how).
+# The same as the engine's layer, which computes in blocks and never holds the T x S weights (walkthroughs/attention/flash.py shows how).
 ours = MultiHead(8, 2, np.random.default_rng(1), np.float64)
 theirs = nn.MultiHeadAttention(8, 2, rng=np.random.default_rng(2), dtype=np.float64)
 tn.load(theirs, tn.state_dict(ours))
@@ -164,6 +165,7 @@ for heads, starts in right.items():
         print(f"    {heads} head(s)     {tn.count(readers[heads]):8,} {one:13.0%} {three:14.0%} {both:13.0%}")
 assert max(both for *_, both in right[1]) <= 0.6
 assert QUICK or min(both for *_, both in right[2]) >= 0.95
+
 # One head finds one of the two, and the other in two or three cases of ten. Exercise 1 shows why it must fail, as long
 # as the reader is linear; one that is not can take an uneven mixture apart (exercise 2).
 looks = {}

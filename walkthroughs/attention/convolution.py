@@ -6,7 +6,8 @@ After Cordonnier, Loukas and Jaggi, "On the relationship between self-attention 
 that are a convolution of three numbers; nine that are a 3 x 3 convolution of an image, pixel for pixel, but for the border; and two heads that
 know nothing find the neighbours that a convolution used. On the way the belief is put to the test that attention has a limited field.
 
-Before it: attention/attention, which builds the heads. A whole network that reads images with them: vision/vit.
+Before it: walkthroughs/attention/attention.py, which builds the heads. A whole network that reads images with them:
+walkthroughs/vision/vit.py.
 
     python -m walkthroughs attention/convolution            the whole story
     python -m walkthroughs attention/convolution --quick    the mechanics only
@@ -71,6 +72,7 @@ for sharpness in (0.5, 2.0, 8.0, 50.0):
     inner, whole, edge = (np.abs(d).max() for d in ((attended - convolved)[:, 1:-1, 1:-1], attended - convolved, attended - replicated))
     print(f"    {sharpness:9} {inner:14.3g} {whole:19.3g} {edge:26.3g}")
 assert inner == 0 and edge == 0 and whole > 1
+
 # Beyond the border there is no pixel to look at, and the softmax must look somewhere: it takes the nearest. So it is a convolution
 # with the border repeated.
 

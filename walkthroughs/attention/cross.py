@@ -7,7 +7,8 @@ will see five queries that read nine keys; a layer that only ever worked because
 feels, as it is and as it is often described; what enters the decoder; and what sharing key heads saves, counted. Three common
 mistakes and a question that people leave open are put to the test on the way.
 
-Before it: attention/attention, which builds the layer, and attention/masks. A whole encoder and decoder: language/transformer.
+Before it: walkthroughs/attention/attention.py, which builds the layer, and walkthroughs/attention/masks.py. A whole encoder and decoder:
+walkthroughs/language/transformer.py.
 
     python -m walkthroughs attention/cross            the whole story
     python -m walkthroughs attention/cross --quick    the same: it trains nothing
@@ -76,6 +77,7 @@ except ValueError as error:
     print(f"\nwith the queries' length in every reshape: {error}")
 else:
     raise AssertionError("9 keys should not fit in 5 places")
+
 # A mask that is made once, L x L, when the layer is, is the same mistake: it fits no other length. Made from T and S when they are known,
 # it costs nothing, and it is no weight, to be saved or moved with the others.
 try:
@@ -152,6 +154,7 @@ for nkv in (8, 4, 2, 1):
     table[nkv] = tally["multiply-adds"], k.nbytes + v.nbytes, 2 * B * T * nh * hd * nkv * hd
     print(f"    {nkv:9} {table[nkv][0]:35,} {table[nkv][1]:26,} {table[nkv][2]:36,}")
     assert table[nkv][:2] == (table[8][0], table[8][1] * nkv // 8)
+
 # Every query head still meets every key. What falls, by nh / nkv, is memory and what must be read from it for each token, which is what
 # writing waits for. (The two projections shrink as well; they do not grow with S.)
 

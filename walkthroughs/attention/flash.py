@@ -6,8 +6,8 @@ FlashAttention (Dao et al., 2022; Dao, 2023) on the online softmax (Milakov and 
 ever seeing all of its inputs, from one number to blocks; 20 lines of NumPy that agree with the plain formula to the last digits,
 gradients too; and the engine's own kernel, which is these lines with a few tricks.
 
-What it saves is counted in attention/flash_costs, and attention/flash_mistakes has the mistakes that most tests do not notice. Before it:
-attention/attention.
+What it saves is counted in walkthroughs/attention/flash_costs.py, and walkthroughs/attention/flash_mistakes.py has the mistakes that most
+tests do not notice. Before it: walkthroughs/attention/attention.py.
 
     python -m walkthroughs attention/flash            the whole story
     python -m walkthroughs attention/flash --quick    the same: it trains nothing

@@ -6,7 +6,7 @@ The claims of Dao et al. (2022), Rabe and Staats (2021) and Dao (2023), counted.
 the time of both, and of PyTorch if it is installed; how many blocks a mask or a window leaves; how many numbers move to and from a
 fast memory, by which loop is outside; and blocks that are too small.
 
-Before it: attention/flash, which derives the recurrence and reads the engine's kernel.
+Before it: walkthroughs/attention/flash.py, which derives the recurrence and reads the engine's kernel.
 
     python -m walkthroughs attention/flash_costs            the whole story
     python -m walkthroughs attention/flash_costs --quick    short sequences
@@ -280,5 +280,5 @@ if not options.no_plots:
 # 3. That of the queries: all keys and values are fetched once for each block of queries, 2 T d times T / B_q. With keys outside, that of the keys.
 # 4. A fifth: of five blocks, 16 x 80 scores, each query may see 64. The smaller the blocks, the less, and the more calls.
 # 5. One query has a single block of queries, so that with queries outside there is nothing to share. Blocks of keys can be shared out, and their
-#    (m, l, o) put together at the end: exercise 1 of attention/flash.
+#    (m, l, o) put together at the end: exercise 1 of walkthroughs/attention/flash.py.
 print(f"\nall of it took {time.process_time() - began:.0f} s of processor time")

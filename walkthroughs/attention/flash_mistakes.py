@@ -2,10 +2,11 @@
 
 RUNNING TIME: 1 second (--quick: 1 second)
 
-You will see what the running maximum is for, in float32; and the twenty lines of attention/flash broken in eight ways, among them the rescale
-left out, which many a test has let pass. What matters is not how many tests there are, but which.
+The online softmax (Milakov and Gimelshein, 2018) in blocks (Dao et al., 2022). You will see what its running maximum is for, in float32; and
+the twenty lines of walkthroughs/attention/flash.py broken in eight ways, among them the rescale left out, which many a test has let
+pass. What matters is not how many tests there are, but which.
 
-Before it: attention/flash, which derives what is broken here.
+Before it: walkthroughs/attention/flash.py, which derives what is broken here.
 
     python -m walkthroughs attention/flash_mistakes            the whole story
     python -m walkthroughs attention/flash_mistakes --quick    the same: it trains nothing
@@ -136,6 +137,7 @@ assert not any(map(noticed, errors["none"].values()))
 assert all(any(map(noticed, errors[name].values())) for name in mistakes)
 assert [name for name in mistakes if noticed(errors[name]["one block"])] == ["with_epsilon"]
 assert [name for name in mistakes if noticed(errors[name]["falling"])] == ["with_epsilon"]
+
 # One block is a plain softmax, and where the largest score comes first e^(m - m') is 1: many a test of such a kernel has been green
 # with the rescale missing. Let the scores rise, the last block be short, and some rows see nothing.
 

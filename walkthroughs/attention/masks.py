@@ -6,7 +6,7 @@ The masked attention of Vaswani et al. (2017). You will see a causal mask on thr
 gradient; a mask one place off; padding that may hold anything; a row that may look at nothing; a model that has learned nothing because
 its mask was missing, with a training loss that looks too good; and what a mask does to the rank of the weights.
 
-Before it: attention/attention, which builds the layer. After it: attention/cross, for two sequences.
+Before it: walkthroughs/attention/attention.py, which builds the layer. After it: walkthroughs/attention/cross.py, for two sequences.
 
     python -m walkthroughs attention/masks            the whole story
     python -m walkthroughs attention/masks --quick    the mechanics only
@@ -151,6 +151,7 @@ if FULL:
     honest, leaky = (np.mean(curves[name][-20:]) for name in curves)
     assert honest > 0.9 * floor and written["with the mask"] > 0.99
     assert leaky < 0.01 and written["without"] < 0.5
+
 # A training loss below the entropy of the data is never good news: something looks at the answer. (The honest model stays above the
 # bound: at the first places there is nothing to be found, but its head must look somewhere, and reads out what it sees.)
 
@@ -183,6 +184,7 @@ for name, may in (("bidirectional", True), ("causal", np.tri(64, dtype=bool))):
         assert rank <= 20 and effective < 3
     else:
         assert rank == 64 and effective > 15
+
 # It has been guessed that this is why language models have decoders only. The ranks are a fact, the guess is not settled: a model of many
 # heads and layers is not bounded by one head's rank, and there are plainer reasons, such as that every token of a text is a target.
 
@@ -270,7 +272,7 @@ if not options.no_plots:
 # 1. Large hidden scores push the allowed ones out of range: with a hidden score 800 above the others these all become 0, and 0 / 0 is NaN.
 #    And a hidden key that is NaN spoils the whole row.
 # 2. The causal one, and beside it ids[:, None] == ids, where ids tells of each token to which text it belongs: blocks on the diagonal. (Here:
-#    `documents=ids`; a block of scores that nobody may see is never computed, attention/flash_costs counts them.)
+#    `documents=ids`; a block of scores that nobody may see is never computed, walkthroughs/attention/flash_costs.py counts them.)
 # 3. 63. Row 0 may look at nothing and is zero; the others are a triangle with a positive diagonal.
 # 4. The loss leaves these places out, and nobody looks at them. One must mind wherever places are put together afterwards: a mean over all places
 #    of a text has to leave them out, too.

@@ -5,7 +5,7 @@ RUNNING TIME: 3 seconds (--quick: 2 seconds)
 What every gradient is held against. You will see why a smaller step is not a better one; how Richardson's extrapolation (1911) turns ten good
 digits into fourteen and tells how many are good, so that nobody has to choose a tolerance; and what differences say where there is no slope.
 
-After it: engine/gradcheck, where seven projects' checks and ours meet wrong gradients.
+After it: walkthroughs/engine/gradcheck.py, where seven projects' checks and ours meet wrong gradients.
 
     python -m walkthroughs engine/differences             the whole story
     python -m walkthroughs engine/differences --quick     fewer slopes
@@ -192,6 +192,7 @@ print("three equal numbers: differences add up to 3/2, for a maximum that moves 
 moves = np.mean(points.astype(np.float32) + np.float32(1e-8) != points.astype(np.float32))
 print(f"float32 numbers between 1 and 2 that change when 1e-8 is added: {moves:.0%}")
 assert moves == 0 and measured["central"][at_1e8] > 50 * np.nanmin(measured["central"])
+
 # "We train in float32, so we check in float32." Then no error below 1e-5 can be seen, however well the step is chosen; check_grads takes its
 # differences in float64 and compares the float32 gradient with the float64 one.
 # And the complex step, of a function that is not analytic: |x + ih| is a real number, so that its imaginary part is 0, and so is the "slope".

@@ -6,7 +6,7 @@ You will see how a check can pass though the gradient is wrong; `check_grads` gu
 of seven projects, as we re-implemented them, and our own meet the same deliberately wrong rules. At the end a network learns with a wrong
 gradient, and only the check complains.
 
-Before it: engine/differences, which derives the differences and their bound that are used here.
+Before it: walkthroughs/engine/differences.py, which derives the differences and their bound that are used here.
 
     python -m walkthroughs engine/gradcheck             the whole story
     python -m walkthroughs engine/gradcheck --quick     fewer wrong rules
@@ -252,6 +252,7 @@ try:
     raise SystemExit("check_grads did not notice")
 except check.GradientError:
     print("a rule of zeros behind a weight of zeros passes; behind a random weight it does not")
+
 # "It passed, so the loss is right." A check compares the gradient with the function as it is written. Whether that is the function that
 # you meant (the mask the right way round, the mean over the right axis) no difference can tell.
 

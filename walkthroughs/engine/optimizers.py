@@ -6,7 +6,7 @@ From momentum (Polyak, 1964) to Adam (Kingma and Ba, 2015) and Lion (Chen et al.
 momentum the square root of that, and Adam not notice the shape of a valley until it is turned by 45 degrees; the paths they take; and
 Adam without its bias correction.
 
-What stands around the rule, weight decay, schedules, warm-up and clipping, is in engine/schedules.
+What stands around the rule, weight decay, schedules, warm-up and clipping, is in walkthroughs/engine/schedules.py.
 
     python -m walkthroughs engine/optimizers             the whole story
     python -m walkthroughs engine/optimizers --quick     a few steps of each

@@ -2,12 +2,12 @@
 
 RUNNING TIME: 15 seconds (--quick: 3 seconds)
 
-Decoupled weight decay (Loshchilov and Hutter, 2019), the cosine schedule (the same, 2017), and clipping by the global norm (Pascanu, Mikolov and
-Bengio, 2013). You will see weight decay, which is not L2; one wild gradient, which SGD pays for at once and Adam for thousands of steps; networks
-that learn fast only with a warm-up, or only with clipping; one batch that was not scaled; and one Adam that lacks the bias correction
-and tells nobody.
+Decoupled weight decay (Loshchilov and Hutter, 2019), the cosine schedule (the same, 2017), and clipping by the global norm (Pascanu,
+Mikolov and Bengio, 2013). You will see weight decay, which is not L2; one wild gradient, which SGD pays for at once and Adam for
+thousands of steps; networks that learn fast only with a warm-up, or only with clipping; one batch that was not scaled; and one Adam that
+lacks the bias correction and tells nobody.
 
-The rules themselves are in engine/optimizers.
+The rules themselves are in walkthroughs/engine/optimizers.py.
 
     python -m walkthroughs engine/schedules             the whole story
     python -m walkthroughs engine/schedules --quick     a few steps of each
