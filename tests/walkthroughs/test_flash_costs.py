@@ -15,7 +15,7 @@ def test_it_runs_and_draws(walkthrough):
     for words in (
         "14 numbers at a time, 9 times",
         "peak memory",
-        "227 numbers, 908 bytes",
+        "227 numbers, are 908 bytes",
         "32,768 scores at once, of 1,048,576",
         "forward and backward, one head of 64",
         "causal, window of 64",

@@ -85,10 +85,13 @@ print("\npeak memory, one head of 32, float32, in kB\n         T" + "".join(f"{T
 for name, y in peaks.items():
     print(f"    {name:6}" + "".join(f"{x / 1e3:10,.0f}" for x in y) + f"     T^{grows[name]:.2f}")
 a_position = np.diff(peaks["blocks"]) / np.diff(LENGTHS)  # bytes; the blocks themselves are the same for every T
-print(f"    with blocks each further position costs {a_position[0]:.0f} to {a_position[-1]:.0f} bytes: y and its gradient, L,")
-print(f"    those of q, k and v, and k and v with a column more are {7 * 32 + 3} numbers, {4 * (7 * 32 + 3)} bytes")
+print(
+    f"    with blocks each further position costs {a_position[0]:.0f} to {a_position[-1]:.0f} bytes: y, L, the gradients of y, q, k and v,"
+)
+print(f"    and k and v with a column more, 7 * 32 + 3 = {7 * 32 + 3} numbers, are {4 * (7 * 32 + 3)} bytes")
 assert abs(a_position[-1] / (4 * (7 * 32 + 3)) - 1) < 0.02
 assert max(a_position) < 1.05 * min(a_position) and 1.8 < grows["plain"] < 2.1
+
 # How few scores can be held? Rabe and Staats (2021): for N keys, sqrt(N) of them at a time. For N = 1024 and all queries at once:
 held = []
 q, k, v = rng.normal(size=(3, 1024, 8))
