@@ -154,12 +154,15 @@ reading = {
     "forward": [
         ("m_new = np.maximum(m, s.max(axis=-1, keepdims=True))", "(1)"),
         ("shift = np.where(m_new == -np.inf, 0, m_new)", "a row that has seen nothing yet"),
-        ("kT, v1 = columns(k), with_column(v, 1)", "values and a column of ones: P times that is l, so that (2) and (3) are one line"),
+        ("with_column(v, 1)", "values and a column of ones: P times that is l, so that (2) and (3) are one line"),
+        ("columns(k, T)", "k^T, copied if it is small: BLAS multiplies small matrices faster if none is turned"),
+        ("hide(s, may)", "what may not be seen: -inf, before the maximum"),
         ("o *= np.exp(m - shift)", "the rescale, of o and of its last column, l"),
         ("o += np.matmul(p, v1[n, :, j])", "(2) and (3)"),
         ("np.divide(o[..., :-1], l, out=y[n, :, i])", "y = o / l"),
         ("np.add(m, np.log(l), out=L[n, :, i])", "L = m + log l"),
         ("no_maximum = T > 1 and calm(q, k, bias, scale)", "if |q| |k| is small, no e^s can overflow: m = 0, and no rescale"),
+        ("erase(p, may)", "and then what may not be seen is finite as well, and taken times 0 after the exponential"),
         ("first, last = mask.keys(i, S)", "blocks outside a window, or later than all queries, are not even asked for"),
     ],
     "backward": [
