@@ -13,7 +13,11 @@ import tinygrad_notes  # noqa: F401  (before a script imports NumPy)
 
 HERE = Path(__file__).parent
 FAMILIES = "engine attention language vision multimodal adaptation diffusion".split()
-WITHIN = "autograd gradcheck optimizers depth attention flash transformer gpt1 bert gpt vit clip lora ddpm ddim".split()
+WITHIN = (
+    "autograd differences gradcheck optimizers schedules depth "
+    "attention masks cross convolution flash flash_costs flash_mistakes "
+    "transformer gpt1 bert gpt vit clip lora ddpm ddim"
+).split()
 
 
 def in_course(name: str) -> tuple:

@@ -1,32 +1,17 @@
 """The attention walkthrough in its quick form: what it says, what it draws, and what its functions and answers claim."""
 
-import contextlib
-import io
-import runpy
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-
 import tinygrad_notes as tn
+from tests.walkthroughs.running import quick_run
 from tinygrad_notes import functional as F
 
 import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-pytest.importorskip("tqdm", reason="walkthroughs need the extra: pip install tinygrad_notes[walkthroughs]")
-pytest.importorskip("matplotlib", reason="walkthroughs need the extra: pip install tinygrad_notes[walkthroughs]")
-SCRIPT = Path(__file__).parents[2] / "walkthroughs" / "attention" / "attention.py"
-
 
 @pytest.fixture(scope="module")
 def walkthrough(tmp_path_factory):
-    """The script's own names after a quick run, what it printed and where it drew."""
-    out, printed = tmp_path_factory.mktemp("attention"), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(sys, "argv", ["attention", "--quick", "--out", str(out)])
-        names = runpy.run_path(str(SCRIPT), run_name="__main__")
-    return SimpleNamespace(**names, printed=printed.getvalue(), drawn={path.name for path in out.iterdir()})
+    return quick_run("attention/attention", tmp_path_factory.mktemp("attention"))
 
 
 def test_it_runs_and_draws(walkthrough):
@@ -34,19 +19,14 @@ def test_it_runs_and_draws(walkthrough):
         "weights of 3 queries",
         "largest p",
         "2 head(s)",
-        "which of the 6 inputs",
-        "sequences continued without a mistake",
-        "5 queries, 9 keys: weights (2, 2, 5, 9)",
-        "cannot reshape array of size 144 into shape (2,5,2,4)",
-        "which of 5 decoder inputs",
-        "9 source tokens or 13 with padding, 5 target tokens: the same logits",
-        "bytes of keys and values",
-        "nine heads against a 3 x 3 convolution",
-        "effective rank",
         "not transposed",
     ):
         assert words in walkthrough.printed
-    assert walkthrough.drawn == {"scale.png", "heads.png", "masks.png", "leak.png", "convolution.png", "rank.png"}
+    assert walkthrough.drawn == {"scale.png", "heads.png", "feels.png"}
+
+
+def test_it_draws_only_if_asked(tmp_path):
+    assert not quick_run("attention/attention", tmp_path, "--no-plots").drawn
 
 
 @pytest.mark.parametrize(("T", "S"), [(1, 1), (5, 9), (9, 5)])
@@ -98,11 +78,6 @@ def test_answer_1_no_linear_map_reads_both_tokens_out_of_one_mean(p):
     assert [readable(0), readable(1)] == [p > 0.5, p < 0.5]
 
 
-def test_answer_5_a_ring_of_zeros_makes_the_heads_a_convolution_with_zeros_around(walkthrough):
-    H, W = walkthrough.H, walkthrough.W
-    ring = np.stack(np.meshgrid(np.arange(-1, H + 1), np.arange(-1, W + 1), indexing="ij"), axis=-1).reshape(-1, 2).astype(float)
-    off = ring - walkthrough.places[:, None] - walkthrough.shifts[:, None, None]
-    p = F.softmax(-50 * np.sum(off**2, axis=-1))
-    values = np.pad(walkthrough.image, ((0, 0), (1, 1), (1, 1))).reshape(3, -1)
-    found = np.einsum("och,hij,cj->oi", walkthrough.mix, p, values).reshape(2, H, W)
-    assert np.array_equal(found, walkthrough.convolved)
+def test_answer_4_the_scrambled_layer_feels_what_comes_later(walkthrough):
+    feels, later = walkthrough.feels, ~np.tri(6, dtype=bool)
+    assert not feels["heads"][later].any() and feels["not transposed"][later].any()

@@ -1,46 +1,32 @@
 """The FlashAttention walkthrough in its quick form: what it says, what it draws, and its twenty lines put to the test."""
 
-import contextlib
-import io
-import runpy
-import sys
-from pathlib import Path
-from types import SimpleNamespace
+from tests.walkthroughs.running import quick_run
 
 import numpy as np
 import pytest
 
-pytest.importorskip("tqdm", reason="walkthroughs need the extra: pip install tinygrad_notes[walkthroughs]")
-pytest.importorskip("matplotlib", reason="walkthroughs need the extra: pip install tinygrad_notes[walkthroughs]")
-SCRIPT = Path(__file__).parents[2] / "walkthroughs" / "attention" / "flash.py"
-
 
 @pytest.fixture(scope="module")
 def walkthrough(tmp_path_factory):
-    """The script's own names after a quick run, what it printed and where it drew."""
-    out, printed = tmp_path_factory.mktemp("flash"), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(sys, "argv", ["flash", "--quick", "--out", str(out)])
-        names = runpy.run_path(str(SCRIPT), run_name="__main__")
-    return SimpleNamespace(**names, printed=printed.getvalue(), drawn={path.name for path in out.iterdir()})
+    return quick_run("attention/flash", tmp_path_factory.mktemp("flash"))
 
 
 def test_it_runs_and_draws(walkthrough):
     for words in (
         "score of   m, as log of",
+        "m_new = np.maximum(m, np.max(s, axis=1, keepdims=True))",
         "keys 6 to 7",
         "blocks against the plain formula",
         "o *= np.exp(m - shift)",
-        "peak memory",
-        "32,768 scores at once, of 1,048,576",
-        "forward and backward, one head of 64",
-        "causal, window of 64",
-        "queries outside",
-        "of 64 rows 64 are NaN without a maximum",
-        "without rescale of o",
+        "largest score",
+        "without D the gradients are off",
     ):
         assert words in walkthrough.printed
-    assert walkthrough.drawn == {"blocks.png", "cost.png", "skipped.png"}
+    assert walkthrough.drawn == {"blocks.png"}
+
+
+def test_it_draws_only_if_asked(tmp_path):
+    assert not quick_run("attention/flash", tmp_path, "--no-plots").drawn
 
 
 def exact(q, k, v, dO, may):

@@ -1,9 +1,6 @@
 """The walkthrough of gradient checks in its quick form, and the rules and checks that it compares."""
 
-import runpy
-import sys
-from pathlib import Path
-
+from tests.walkthroughs.running import quick_run
 from tinygrad_notes.check import differences
 from walkthroughs.engine import _checks
 from walkthroughs.engine._wrong_rules import OPS, differs, draw, wrong_rules
@@ -11,7 +8,6 @@ from walkthroughs.engine._wrong_rules import OPS, differs, draw, wrong_rules
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "walkthroughs" / "engine" / "gradcheck.py"
 CHECKS = [_checks.minitorch, _checks.dezero, _checks.tinygrad, _checks.pytorch, _checks.jax, _checks.autograd, _checks.mygrad]
 OURS = [_checks.check_grads, _checks.suite]
 
@@ -21,31 +17,21 @@ def passes(check, name, rule, seed=0, **without):
     return check(OPS[name], rule, draw(OPS[name], rng), rng, **without)
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["gradcheck", *map(str, arguments)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+@pytest.fixture(scope="module")
+def walkthrough(tmp_path_factory):
+    return quick_run("engine/gradcheck", tmp_path_factory.mktemp("gradcheck"))
 
 
-def test_quick(monkeypatch, capsys, tmp_path):
-    pytest.importorskip("tqdm", reason="walkthroughs need the extra: pip install tinygrad_notes[walkthroughs]")
-    pytest.importorskip("matplotlib", reason="walkthroughs need the extra: pip install tinygrad_notes[walkthroughs]")
-    run(monkeypatch, "--quick", "--out", tmp_path)
-    printed = capsys.readouterr().out
-    for words in (
-        "theory -1",
-        "Richardson, its own bound                                 0.0%",
-        "half of it: a factor 2 is lost",
-        "our suite  ",
-    ):
-        assert words in printed
-    assert {p.name for p in tmp_path.iterdir()} == {"differences.png", "recipes.png", "broken.png"}
+def test_it_runs_and_draws(walkthrough):
+    for words in ("a rule of zeros passes", "half of it: a factor 2 is lost", "our suite  "):
+        assert words in walkthrough.printed
+    assert walkthrough.drawn == {"recipes.png", "broken.png"}
 
 
-def test_errors_are_one_line(monkeypatch, tmp_path):
-    pytest.importorskip("tqdm", reason="walkthroughs need the extra: pip install tinygrad_notes[walkthroughs]")
+def test_errors_are_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match=r"^error: --out .*file cannot be a folder: .*; name another one$"):
-        run(monkeypatch, "--quick", "--out", tmp_path / "file")
+        quick_run("engine/gradcheck", tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", OPS)

@@ -78,3 +78,21 @@ def block_by_block(path: Path, known: dict[str, np.ndarray], running: dict[int, 
     last.set_title("m of each query (dark: query 0)", fontsize=10)
     last.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
+
+
+def noticed(path: Path, errors: dict[str, dict[str, float]], least: float) -> None:
+    """errors: for each mistake (rows) its error in each test (columns); dark where it is more than `least`, or NaN."""
+    tests = list(next(iter(errors.values())))
+    table = np.array([[row[test] for test in tests] for row in errors.values()])
+    figure, [[a]] = canvas(1, 1, 3.4 + 1.1 * len(tests), 0.6 + 0.36 * len(errors))
+    seen = ~(table < least)
+    a.imshow(seen, cmap="Blues", vmin=0, vmax=1.4, aspect="auto")
+    for (i, j), error in np.ndenumerate(table):
+        a.text(
+            j, i, f"{error:.0e}" if seen[i, j] else "passes", ha="center", va="center", fontsize=8, color="white" if seen[i, j] else GREY
+        )
+    a.set_xticks(range(len(tests)), tests, fontsize=8)
+    a.set_yticks(range(len(errors)), [name.replace("_", " ") for name in errors], fontsize=8)
+    a.set_title("error of each mistake in each test", fontsize=10)
+    a.tick_params(length=0)
+    figure.savefig(path)

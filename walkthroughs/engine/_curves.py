@@ -93,9 +93,9 @@ def paths(path: Path, heights: dict, walks: dict) -> None:
     figure.savefig(path)
 
 
-def steps(path: Path, ks, table: dict, turned: dict) -> None:
-    """Steps against the condition number: theory, and valleys that are turned."""
-    figure, [[left, right]] = canvas(2, 1, 10.5, 4)
+def steps(path: Path, ks, table: dict, turned: dict, uncorrected, corrected) -> None:
+    """Steps against the condition number: theory, and valleys that are turned; Adam's steps without bias correction."""
+    figure, [[left, middle, right]] = canvas(3, 1, 15, 4)
     for name, colour in (("SGD", GREY), ("momentum", BLUE), ("Nesterov", GREEN)):
         left.loglog(ks, table[name], "o", color=colour, label=name)
         if f"{name}, theory" in table:
@@ -103,22 +103,22 @@ def steps(path: Path, ks, table: dict, turned: dict) -> None:
     finish(left, "Steps to a millionth of the distance", "condition number k", "steps")
     for (name, how), row in turned.items():
         colour = {"Adam": BLUE, "RMSProp": GREEN, "Adagrad": GOLD}[name]
-        right.loglog(ks[: len(row)], row, "o--" if how.startswith("along") else "o-", color=colour, label=f"{name}, {how}")
-    finish(right, "To a thousandth: Adam is tied to the axes", "condition number k", "steps", legend=False)
-    right.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.12))
+        middle.loglog(ks[: len(row)], row, "o--" if how.startswith("along") else "o-", color=colour, label=f"{name}, {how}")
+    finish(middle, "To a thousandth: Adam is tied to the axes", "condition number k", "steps", legend=False)
+    middle.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.12))
+    n = np.arange(1, len(corrected) + 1)
+    right.semilogx(n, uncorrected, color=RED, label="without bias correction")
+    right.semilogx(n, corrected, color=BLUE, label="with it")
+    finish(right, "Adam, the gradient is always 1", "step", "length of the step / lr", ylim=(0, None))
     figure.savefig(path)
 
 
-def schedules(path: Path, ts, rates: dict, uncorrected, corrected, strides: dict, spike: int) -> None:
-    """Learning rates; Adam's steps without bias correction; the steps after one wild gradient."""
-    figure, [[left, middle, right]] = canvas(3, 1, 14, 4)
+def schedules(path: Path, ts, rates: dict, strides: dict, spike: int) -> None:
+    """Learning rates; the steps after one wild gradient."""
+    figure, [[left, right]] = canvas(2, 1, 10, 4)
     for (name, lr), colour in zip(rates.items(), COLOURS):
         left.plot(ts, lr, color=colour, linewidth=1.5, label=name)
     finish(left, "Schedules", "step", "learning rate, of the peak", ylim=(0, 1.05))
-    n = np.arange(1, len(corrected) + 1)
-    middle.semilogx(n, uncorrected, color=RED, label="without bias correction")
-    middle.semilogx(n, corrected, color=BLUE, label="with it")
-    finish(middle, "Adam, the gradient is always 1", "step", "length of the step / lr", ylim=(0, None))
     for (name, lengths), colour in zip(strides.items(), (GREY, GREEN, GOLD, RED, BLUE)):
         style = "--" if "clipped" in name else "-"
         right.semilogy(np.arange(len(lengths)) - spike, lengths, style, color=colour, linewidth=1.5, label=name)
