@@ -4,6 +4,7 @@ A row is (function, what is wrong afterwards, old text, new text); the old text 
 The tests that must kill the rows of a family are named beside them.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -542,7 +543,8 @@ def of_kernel_sources() -> Iterator[Mutant]:
 def of_family(family: str) -> Iterator[Mutant]:
     if family == "kernel sources":
         yield from of_kernel_sources()
-    for function, mutator, old, new in FAMILIES[family][0]:
+    for decorated, mutator, old, new in FAMILIES[family][0]:
+        function = inspect.unwrap(decorated)
         code = edited(function, old, new)
         where = " ".join(f"{old} -> {new}".split())
         yield Mutant(family, function, mutator, where, partial(without_plans, function, code))

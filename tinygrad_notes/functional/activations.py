@@ -5,7 +5,7 @@ Each takes a Tensor or an array of floats of any shape and returns the same shap
 
 import math
 
-from tinygrad_notes.functional.define import as_arrays, differentiable
+from tinygrad_notes.functional.define import differentiable, takes_lists
 from tinygrad_notes.fused import kernels
 
 import numpy as np
@@ -54,28 +54,22 @@ def softplus(x):
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+@takes_lists("x")
 def log_sigmoid(x):
     """log(sigmoid(x)) = -softplus(-x), finite for every finite x."""
-    try:
-        return -softplus(-x)
-    except (AttributeError, TypeError):  # lists
-        return log_sigmoid(*as_arrays("log_sigmoid", x))
+    return -softplus(-x)
 
 
+@takes_lists("x")
 def silu(x):
     """x * sigmoid(x): swish with beta = 1 (Elfwing et al., 2017; Ramachandran et al., 2017)."""
-    try:
-        return kernels.silu(x)
-    except (AttributeError, TypeError):  # lists
-        return silu(*as_arrays("silu", x))
+    return kernels.silu(x)
 
 
+@takes_lists("x", "beta")
 def swish(x, beta):
     """x * sigmoid(beta * x) (Ramachandran et al., 2017); beta a number, or learnable: any shape that broadcasts."""
-    try:
-        return x * sigmoid(beta * x)
-    except TypeError:  # lists
-        return swish(*as_arrays("swish", x, beta))
+    return x * sigmoid(beta * x)
 
 
 # --- the Gaussian family --------------------------------------------------------------------
@@ -89,20 +83,16 @@ def normal_cdf(x):
     return 0.5 * erfc(x * -math.sqrt(0.5))  # 1 + erf would keep no digits of a small probability
 
 
+@takes_lists("x")
 def gelu(x):
     """x * normal_cdf(x), exact (Hendrycks and Gimpel, 2016): BERT, ViT. See `gelu_tanh` for GPT-2's."""
-    try:
-        return kernels.gelu(x)
-    except (AttributeError, TypeError):  # lists
-        return gelu(*as_arrays("gelu", x))
+    return kernels.gelu(x)
 
 
+@takes_lists("x")
 def gelu_tanh(x):
     """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): within 5e-4 of `gelu` (Hendrycks and Gimpel, 2016); GPT-2's."""
-    try:
-        return kernels.gelu_tanh(x)
-    except (AttributeError, TypeError):  # lists
-        return gelu_tanh(*as_arrays("gelu_tanh", x))
+    return kernels.gelu_tanh(x)
 
 
 # --- gated linear units: half of the channels decides how much of the other half passes ------
@@ -112,8 +102,6 @@ def halves(name, x):
     """The two halves of the last axis: values and gates."""
     try:
         C = x.shape[-1]
-    except AttributeError:  # a list
-        return halves(name, *as_arrays(name, x))
     except IndexError:
         raise ValueError(f"{name}: x {x.shape} has no axis, expected (..., 2C): values, then gates") from None
     if C % 2:
@@ -121,21 +109,21 @@ def halves(name, x):
     return x[..., : C // 2], x[..., C // 2 :]
 
 
+@takes_lists("x")
 def glu(x):
     """a * sigmoid(b) for (..., 2C) -> (..., C), x = (a, b) (Dauphin et al., 2016)."""
     a, b = halves("glu", x)
     return a * sigmoid(b)
 
 
+@takes_lists("x")
 def swiglu(x):
     """a * silu(b) for (..., 2C) -> (..., C), x = (a, b) (Shazeer, 2020)."""
     halves("swiglu", x)
-    try:
-        return kernels.swiglu(x)
-    except (AttributeError, TypeError):  # lists
-        return swiglu(*as_arrays("swiglu", x))
+    return kernels.swiglu(x)
 
 
+@takes_lists("x")
 def geglu(x):
     """a * gelu(b) for (..., 2C) -> (..., C), x = (a, b) (Shazeer, 2020)."""
     a, b = halves("geglu", x)
@@ -165,26 +153,20 @@ def along(kernel, x, axis):
     return np.moveaxis(kernel(joined).reshape(moved.shape), last, axes)
 
 
+@takes_lists("x")
 def softmax(x, axis=-1):
     """e^x / sum(e^x) along an axis (or several, or None for all): positive, with sum 1.
 
     Entries of -inf are masked: they get probability 0, and an all -inf row is all zeros with zero gradient.
     """
-    try:
-        check_scores("softmax", x)
-    except AttributeError:  # a list
-        (x,) = as_arrays("softmax", x)
-        return softmax(x, axis)
+    check_scores("softmax", x)
     return along(kernels.softmax, x, axis)
 
 
+@takes_lists("x")
 def log_softmax(x, axis=-1):
     """log(softmax(x)) along an axis without cancellation; -inf with zero gradient where x is -inf."""
-    try:
-        check_scores("log_softmax", x)
-    except AttributeError:  # a list
-        (x,) = as_arrays("log_softmax", x)
-        return log_softmax(x, axis)
+    check_scores("log_softmax", x)
     return along(kernels.log_softmax, x, axis)
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from tinygrad_notes.functional.define import as_arrays, check_integer
+from tinygrad_notes.functional.define import check_integer, takes_lists
 from tinygrad_notes.fused.attention import masked
 from tinygrad_notes.fused.kernels import blocked_attention
 
@@ -54,8 +54,9 @@ def spread(x, q, k):
     return np.broadcast_to(x, (*batch, nh, *x.shape[-2:])).reshape(-1, nh // nkv, *x.shape[-2:])
 
 
+@takes_lists("q", "k", "v", "mask", "bias")
 def scaled_dot_product_attention(
-    q, k, v, *, causal=False, mask=None, bias=None, window=None, scale=None, offset=None, documents=None, block=None
+    q, k, v, *, causal=False, mask=None, bias=None, window=None, scale: float | None = None, offset=None, documents=None, block=None
 ):
     """softmax(q k^T / sqrt(hd) + bias) v over the keys that each query may attend (Vaswani et al., 2017).
 
@@ -71,11 +72,7 @@ def scaled_dot_product_attention(
     Computed block by block (see fused/attention.py), so that memory grows with T and not with its
     square; block: the numbers of queries and of keys in a block, chosen by length unless given.
     """
-    try:
-        check_attention(NAME, q, k, v, mask, bias)
-    except AttributeError:  # lists
-        q, k, v, mask, bias = as_arrays(NAME, q, k, v, mask, bias)
-        check_attention(NAME, q, k, v, mask, bias)
+    check_attention(NAME, q, k, v, mask, bias)
     check_window(NAME, window)
     if offset is not None:
         check_integer(NAME, "offset", offset)
@@ -110,10 +107,9 @@ def per_group(name, documents, batch, nkv, Tq, Tk):
     return ids, ids
 
 
-def attention_weights(q, k, *, causal=False, mask=None, bias=None, window=None, scale=None, offset=None):
+@takes_lists("q", "k", "mask", "bias")
+def attention_weights(q, k, *, causal=False, mask=None, bias=None, window=None, scale: float | None = None, offset=None):
     """The weights of `scaled_dot_product_attention`, (..., nh, Tq, Tk), for pictures: rows sum to 1, or to 0 if nothing may be attended."""
-    if not hasattr(k, "shape"):  # a list
-        (k,) = as_arrays("attention_weights", k)
     identity = np.eye(k.shape[-2], dtype=k.dtype)  # as values, one unit vector for each key: the output is the weights
     v = np.broadcast_to(identity, (*k.shape[:-1], k.shape[-2]))
     return scaled_dot_product_attention(q, k, v, causal=causal, mask=mask, bias=bias, window=window, scale=scale, offset=offset)

@@ -5,7 +5,7 @@ Along one axis it is the convolution of an image one pixel high. See fused/convo
 
 from typing import Any
 
-from tinygrad_notes.functional.define import as_arrays, check_integer
+from tinygrad_notes.functional.define import check_integer, takes_lists
 from tinygrad_notes.fused.convolution import Geometry, convolution, transposed_convolution
 
 import numpy as np
@@ -48,13 +48,9 @@ def check_groups(name, groups):
 
 
 def convolve_checked(name, axes, x, w, bias, stride, padding, dilation, groups):
-    try:
-        check_dimensions(name, x, w, axes)
-        O = w.shape[0]
-        check_bias(name, bias, w, O)
-    except AttributeError:  # lists
-        x, w, bias = as_arrays(name, x, w, bias)
-        return convolve_checked(name, axes, x, w, bias, stride, padding, dilation, groups)
+    check_dimensions(name, x, w, axes)
+    O = w.shape[0]
+    check_bias(name, bias, w, O)
     check_groups(name, groups)
     C = w.shape[1] * groups
     if x.shape[1] != C:
@@ -72,6 +68,7 @@ def convolve_checked(name, axes, x, w, bias, stride, padding, dilation, groups):
     return y[:, :, 0] if axes == 1 else y
 
 
+@takes_lists("x", "w", "bias")
 def conv1d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     """y[n, o, t] = bias[o] + sum over c, i of w[o, c, i] x[n, c, stride t + dilation i - padding].
 
@@ -82,6 +79,7 @@ def conv1d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     return convolve_checked("conv1d", 1, x, w, bias, stride, padding, dilation, groups)
 
 
+@takes_lists("x", "w", "bias")
 def conv2d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     """As `conv1d`, over two axes: x (N, C, H, W), w (O, C / groups, KH, KW) -> (N, O, H', W').
 
@@ -90,6 +88,7 @@ def conv2d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     return convolve_checked("conv2d", 2, x, w, bias, stride, padding, dilation, groups)
 
 
+@takes_lists("x", "w", "bias")
 def conv_transpose2d(x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
     """The transpose of conv2d as a linear map: every pixel of x paints w, scaled by it; upsamples by the stride.
 
@@ -99,14 +98,9 @@ def conv_transpose2d(x, w, bias=None, *, stride=1, padding=0, output_padding=0, 
     """
     name = "conv_transpose2d"
     check_groups(name, groups)
-    try:
-        check_dimensions(name, x, w, 2)
-        C, O = w.shape[0], w.shape[1] * groups
-        check_bias(name, bias, w, O)
-    except AttributeError:  # lists
-        settings = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation, "groups": groups}
-        x, w, bias = as_arrays(name, x, w, bias)
-        return conv_transpose2d(x, w, bias, **settings)
+    check_dimensions(name, x, w, 2)
+    C, O = w.shape[0], w.shape[1] * groups
+    check_bias(name, bias, w, O)
     if x.shape[1] != C or C % groups:
         raise ValueError(
             f"{name}: x has {x.shape[1]} channels but w expects {C} in {groups} groups; x {x.shape}, w {w.shape} (C, O / groups, KH, KW)"

@@ -6,7 +6,7 @@
 from contextvars import ContextVar
 
 from tinygrad_notes.functional.activations import softplus
-from tinygrad_notes.functional.define import as_arrays
+from tinygrad_notes.functional.define import takes_lists
 from tinygrad_notes.fused import kernels
 
 import numpy as np
@@ -42,30 +42,26 @@ def check_same_shape(name, x, target):
 
 def difference(name, x, target):
     check_same_shape(name, x, target)
-    try:
-        return x - target
-    except TypeError:  # lists
-        x, target = as_arrays(name, x, target)
-        return x - target
+    return x - target
 
 
+@takes_lists("x", "target")
 def mse(x, target, reduction="mean"):
     """(x - target)^2."""
     if reduction == "mean":
         check_same_shape("mse", x, target)
-        try:
-            noted(x.size)
-        except AttributeError:  # lists, or numbers
-            return mse(*as_arrays("mse", x, target))
+        noted(x.size)
         return kernels.squared_error(x, target)
     return reduce("mse", np.square(difference("mse", x, target)), reduction)
 
 
+@takes_lists("x", "target")
 def l1(x, target, reduction="mean"):
     """|x - target|, with gradient 0 where they are equal."""
     return reduce("l1", np.abs(difference("l1", x, target)), reduction)
 
 
+@takes_lists("x", "target")
 def huber(x, target, delta=1.0, reduction="mean"):
     """d^2 / 2 for |d| <= delta, else delta * (|d| - delta / 2), d = x - target (Huber, 1964)."""
     d = difference("huber", x, target)
@@ -76,6 +72,7 @@ def huber(x, target, delta=1.0, reduction="mean"):
 # --- distributions ----------------------------------------------------------------------------
 
 
+@takes_lists("x", "target", "weight", "pos_weight")
 def binary_cross_entropy_with_logits(x, target, weight=None, pos_weight=None, reduction="mean"):
     """-target log s - (1 - target) log(1 - s) with s = sigmoid(x), stable for every x.
 
@@ -84,14 +81,11 @@ def binary_cross_entropy_with_logits(x, target, weight=None, pos_weight=None, re
     """
     check_same_shape("binary_cross_entropy_with_logits", x, target)
     # Two terms that are never negative: softplus(x) - x * target would cancel where the prediction is right and sure.
-    try:
-        losses = (target if pos_weight is None else pos_weight * target) * softplus(-x) + (1 - target) * softplus(x)
-    except TypeError:  # lists
-        x, target, weight, pos_weight = as_arrays("binary_cross_entropy_with_logits", x, target, weight, pos_weight)
-        return binary_cross_entropy_with_logits(x, target, weight, pos_weight, reduction)
+    losses = (target if pos_weight is None else pos_weight * target) * softplus(-x) + (1 - target) * softplus(x)
     return reduce("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
 
 
+@takes_lists("log_q", "p")
 def kl_div(log_q, p, reduction="mean"):
     """p (log p - log_q), the Kullback-Leibler divergence of q from p; 0 where p is 0.
 
@@ -100,11 +94,7 @@ def kl_div(log_q, p, reduction="mean"):
     divergence of the mathematical definition.
     """
     check_same_shape("kl_div", log_q, p)
-    try:
-        losses = p * (np.log(np.where(p > 0, p, 1)) - log_q)
-    except TypeError:  # lists
-        log_q, p = as_arrays("kl_div", log_q, p)
-        return kl_div(log_q, p, reduction)
+    losses = p * (np.log(np.where(p > 0, p, 1)) - log_q)
     return losses.sum() / noted(len(losses)) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
 
 
@@ -160,6 +150,7 @@ def sum_of_weights(name, weights):
     return noted(total)
 
 
+@takes_lists("x", "weight")
 def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"):
     """-log softmax(x)[target], in nats: the surprise at the right class.
 
@@ -170,11 +161,7 @@ def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected a number from 0 up to, but not including, 1")
-    try:
-        targets = check_targets("cross_entropy", x, targets, weight, ignore_index)
-    except AttributeError:  # lists
-        x, weight = as_arrays("cross_entropy", x, weight)
-        targets = check_targets("cross_entropy", x, targets, weight, ignore_index)
+    targets = check_targets("cross_entropy", x, targets, weight, ignore_index)
     C = x.shape[-1]
     t, counted, weights = weigh(x, targets, weight, ignore_index)
     smooth = None
@@ -187,13 +174,10 @@ def cross_entropy(x, targets, *, weight=None, label_smoothing=0.0, ignore_index=
     return losses if reduction == "mean" else reduce("cross_entropy", losses.reshape(targets.shape), reduction)
 
 
+@takes_lists("log_p", "weight")
 def nll(log_p, targets, *, weight=None, ignore_index=-100, reduction="mean"):
     """-log_p[target] for log-probabilities log_p (..., C); the rest as in `cross_entropy`."""
-    try:
-        targets = check_targets("nll", log_p, targets, weight, ignore_index)
-    except AttributeError:  # lists
-        log_p, weight = as_arrays("nll", log_p, weight)
-        targets = check_targets("nll", log_p, targets, weight, ignore_index)
+    targets = check_targets("nll", log_p, targets, weight, ignore_index)
     t, _, weights = weigh(log_p, targets, weight, ignore_index)
     losses = -weights * log_p.reshape(-1, log_p.shape[-1])[np.arange(t.size), t]
     if reduction == "mean":
@@ -204,13 +188,10 @@ def nll(log_p, targets, *, weight=None, ignore_index=-100, reduction="mean"):
 # --- directions -----------------------------------------------------------------------------------
 
 
+@takes_lists("x")
 def normalize(x, axis=-1, eps=1e-12):
     """x / max(|x|, eps) along an axis: directions of length 1; a zero vector stays zero."""
-    try:
-        return x / np.sqrt(np.maximum(np.sum(x * x, axis=axis, keepdims=True), eps * eps))
-    except TypeError:  # a list
-        (x,) = as_arrays("normalize", x)
-        return normalize(x, axis, eps)
+    return x / np.sqrt(np.maximum(np.sum(x * x, axis=axis, keepdims=True), eps * eps))
 
 
 def cosine_similarity(a, b, axis=-1, eps=1e-8):

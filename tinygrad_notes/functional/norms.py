@@ -3,7 +3,7 @@
 Those over one example at a time are kernels (fused/); `batch_norm` is an operation with its rule.
 """
 
-from tinygrad_notes.functional.define import as_arrays, check_integer, differentiable
+from tinygrad_notes.functional.define import check_integer, differentiable, takes_lists
 from tinygrad_notes.fused import kernels
 from tinygrad_notes.transforms import stop_gradient
 
@@ -67,36 +67,31 @@ def in_float32(norm, *arrays, **settings):
     return norm(*(a if a is None else a.astype(np.float32) for a in arrays), **settings).astype(np.float16)
 
 
+@takes_lists("x", "weight", "bias")
 def layer_norm(x, weight=None, bias=None, eps=1e-5):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al., 2016).
 
     x (..., C); weight, bias (C,) or None. The same for every a > 0 and c: layer_norm(a x + c), as eps goes to 0.
     """
-    try:
-        check_affine("layer_norm", x, x.shape[-1], weight=weight, bias=bias)
-    except AttributeError:  # lists
-        x, weight, bias = as_arrays("layer_norm", x, weight, bias)
-        return layer_norm(x, weight, bias, eps)
+    check_affine("layer_norm", x, x.shape[-1], weight=weight, bias=bias)
     if x.dtype == np.float16:
         return in_float32(layer_norm, x, weight, bias, eps=eps)
     return kernels.layer_norm(x, weight, bias, eps=eps)
 
 
+@takes_lists("x", "weight")
 def rms_norm(x, weight=None, eps=1e-6):
     """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich, 2019): LLaMA, T5.
 
     x (..., C); weight (C,) or None.
     """
-    try:
-        check_affine("rms_norm", x, x.shape[-1], weight=weight)
-    except AttributeError:  # lists
-        x, weight = as_arrays("rms_norm", x, weight)
-        return rms_norm(x, weight, eps)
+    check_affine("rms_norm", x, x.shape[-1], weight=weight)
     if x.dtype == np.float16:
         return in_float32(rms_norm, x, weight, eps=eps)
     return kernels.rms_norm(x, weight, eps=eps)
 
 
+@takes_lists("x", "weight", "bias", "running_mean", "running_var")
 def batch_norm(x, weight, bias, running_mean, running_var, *, train, momentum=0.1, eps=1e-5):
     """Standardise each channel over the batch and all positions (Ioffe and Szegedy, 2015).
 
@@ -105,12 +100,8 @@ def batch_norm(x, weight, bias, running_mean, running_var, *, train, momentum=0.
     them (the running variance is the unbiased one); train=False uses the running ones.
     Returns (y, running_mean, running_var); the running statistics given are left as they are.
     """
-    try:
-        C = channels("batch_norm", x)
-        check_affine("batch_norm", x, C, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
-    except AttributeError:  # lists
-        given = as_arrays("batch_norm", x, weight, bias, running_mean, running_var)
-        return batch_norm(*given, train=train, momentum=momentum, eps=eps)
+    C = channels("batch_norm", x)
+    check_affine("batch_norm", x, C, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     column = (C, *(1 for _ in x.shape[2:]))
     weight = None if weight is None else weight.reshape(column)
     bias = None if bias is None else bias.reshape(column)
@@ -126,6 +117,7 @@ def batch_norm(x, weight, bias, running_mean, running_var, *, train, momentum=0.
     return standardise(x, weight, bias, axes=axes, eps=eps), new_mean, new_var
 
 
+@takes_lists("x", "weight", "bias")
 def group_norm(x, groups, weight=None, bias=None, eps=1e-5, *, silu=False):
     """Standardise each sample over groups of neighbouring channels and all positions (Wu and He, 2018).
 
@@ -133,12 +125,8 @@ def group_norm(x, groups, weight=None, bias=None, eps=1e-5, *, silu=False):
     sample as a whole, groups=C each channel by itself ("instance norm"). silu: the SiLU of the result,
     in the same kernel, as the blocks of a U-Net have it.
     """
-    try:
-        C = channels("group_norm", x)
-        check_affine("group_norm", x, C, weight=weight, bias=bias)
-    except AttributeError:  # lists
-        x, weight, bias = as_arrays("group_norm", x, weight, bias)
-        return group_norm(x, groups, weight, bias, eps, silu=silu)
+    C = channels("group_norm", x)
+    check_affine("group_norm", x, C, weight=weight, bias=bias)
     if type(groups) is not int:
         check_integer("group_norm", "groups", groups)
     if groups < 1 or C % groups:

@@ -3,7 +3,7 @@
 import math
 
 from tinygrad_notes.functional.convolution import each_axis
-from tinygrad_notes.functional.define import as_arrays, differentiable
+from tinygrad_notes.functional.define import differentiable, takes_lists
 from tinygrad_notes.fused import windows as arrays
 from tinygrad_notes.fused.windows import offsets, pad_space, places
 
@@ -81,12 +81,7 @@ def average_pool(x, *, kernel, stride, padding):
 
 
 def pool(name, op, axes, x, size, stride, padding):
-    try:
-        fits = x.ndim == axes + 2 and x.dtype.kind == "f"
-    except AttributeError:  # a list
-        (x,) = as_arrays(name, x)
-        return pool(name, op, axes, x, size, stride, padding)
-    if not fits:
+    if x.ndim != axes + 2 or x.dtype.kind != "f":
         raise ValueError(f"{name}: x is {x.dtype} {x.shape}, expected floats {('(N, C, T)', '(N, C, H, W)')[axes - 1]}")
     kernel = each_axis(name, "size", size, axes, 1)
     padding = each_axis(name, "padding", padding, axes, 0)
@@ -97,6 +92,7 @@ def pool(name, op, axes, x, size, stride, padding):
     return op(x, kernel=kernel, stride=stride, padding=padding)
 
 
+@takes_lists("x")
 def max_pool1d(x, size, stride=None, padding=0):
     """The largest of every window of `size`: x (N, C, T) -> (N, C, T'), T' = (T + 2 padding - size) // stride + 1.
 
@@ -105,16 +101,19 @@ def max_pool1d(x, size, stride=None, padding=0):
     return pool("max_pool1d", max_pool, 1, x, size, stride, padding)
 
 
+@takes_lists("x")
 def max_pool2d(x, size, stride=None, padding=0):
     """As `max_pool1d`, over x (N, C, H, W); size, stride and padding are numbers or pairs."""
     return pool("max_pool2d", max_pool, 2, x, size, stride, padding)
 
 
+@takes_lists("x")
 def avg_pool1d(x, size, stride=None, padding=0):
     """The mean of every window of `size`, padding counted as zeros: x (N, C, T) -> (N, C, T')."""
     return pool("avg_pool1d", average_pool, 1, x, size, stride, padding)
 
 
+@takes_lists("x")
 def avg_pool2d(x, size, stride=None, padding=0):
     """As `avg_pool1d`, over x (N, C, H, W); size, stride and padding are numbers or pairs."""
     return pool("avg_pool2d", average_pool, 2, x, size, stride, padding)

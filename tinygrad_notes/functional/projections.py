@@ -1,22 +1,20 @@
 """Products with a weight matrix: of a vector (linear), of a class (embedding)."""
 
-from tinygrad_notes.functional.define import as_arrays
+from tinygrad_notes.functional.define import takes_lists
 from tinygrad_notes.fused import kernels
 
 import numpy as np
 
 
+@takes_lists("x", "weight", "bias")
 def linear(x, weight, bias=None):
     """x @ weight.T + bias: x (..., in), weight (out, in), bias (out,) or None -> (..., out)."""
-    try:
-        if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
-            raise ValueError(f"linear: x {x.shape} does not fit weight {weight.shape}; expected x (..., in) and weight (out, in)")
-        if bias is not None and bias.shape != weight.shape[:1]:
-            raise ValueError(
-                f"linear: bias is {bias.shape}, expected ({weight.shape[0]},), one number for each output of weight {weight.shape}"
-            )
-    except AttributeError:  # lists
-        return linear(*as_arrays("linear", x, weight, bias))
+    if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"linear: x {x.shape} does not fit weight {weight.shape}; expected x (..., in) and weight (out, in)")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"linear: bias is {bias.shape}, expected ({weight.shape[0]},), one number for each output of weight {weight.shape}"
+        )
     return kernels.linear(x, weight, bias)
 
 
@@ -31,13 +29,10 @@ def check_ids(name, ids, limit):
     return ids
 
 
+@takes_lists("weight")
 def embedding(ids, weight):
     """weight[ids]: ids (...) integers below V, weight (V, C) -> (..., C). Raises IndexError for an id past the vocabulary."""
-    try:
-        V = weight.shape[0]
-    except AttributeError:  # a list
-        return embedding(ids, *as_arrays("embedding", weight))
-    return kernels.embedding(weight, ids=check_ids("embedding", ids, V))
+    return kernels.embedding(weight, ids=check_ids("embedding", ids, weight.shape[0]))
 
 
 def one_hot(ids, classes, dtype=np.float32):

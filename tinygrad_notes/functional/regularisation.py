@@ -1,12 +1,13 @@
 """Noise that keeps a model from relying on any one unit."""
 
 from tinygrad_notes.core import describe
-from tinygrad_notes.functional.define import as_arrays, no_generator
+from tinygrad_notes.functional.define import no_generator, takes_lists
 from tinygrad_notes.fused import kernels
 
 import numpy as np
 
 
+@takes_lists("x")
 def dropout(x, p, rng=None):
     """Each element becomes 0 with probability p; the others are divided by 1 - p, so that the mean stays.
 
@@ -23,6 +24,5 @@ def dropout(x, p, rng=None):
             raise TypeError(f"dropout: p is {describe(p)}, expected a probability between 0 and 1") from None
         if not isinstance(rng, np.random.Generator):
             raise no_generator("dropout", rng, ", or None for no dropout") from None
-        (x,) = as_arrays("dropout", x)
-        return dropout(x, p, rng)
+        raise
     return kernels.dropout(x, kept=kept, scale=1 / (1 - p) if p < 1 else 0.0)

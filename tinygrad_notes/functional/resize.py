@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from tinygrad_notes.functional.convolution import each_axis
-from tinygrad_notes.functional.define import as_arrays
+from tinygrad_notes.functional.define import takes_lists
 from tinygrad_notes.functional.projections import linear
 
 import numpy as np
@@ -53,6 +53,7 @@ def resampling(n_in, n_out, mode, antialias, dtype):
     return matrix
 
 
+@takes_lists("x")
 def interpolate(x, size, mode="bilinear", antialias=False):
     """Resize images x (N, C, H, W) to `size`, a number or (height, width).
 
@@ -60,12 +61,7 @@ def interpolate(x, size, mode="bilinear", antialias=False):
     centres of the corner pixels (PyTorch's align_corners=False). antialias=True averages over all
     the pixels that a smaller image leaves out, as Pillow does.
     """
-    try:
-        fits = x.ndim == 4 and x.dtype.kind == "f" and x.size > 0
-    except AttributeError:  # a list
-        (x,) = as_arrays("interpolate", x)
-        return interpolate(x, size, mode, antialias)
-    if not fits:
+    if x.ndim != 4 or x.dtype.kind != "f" or not x.size:
         raise ValueError(f"interpolate: x is {x.dtype} {x.shape}, expected floats (N, C, H, W), not empty")
     if mode != "nearest" and mode not in KERNELS:
         raise ValueError(f"interpolate: mode={mode!r}, expected 'nearest', 'bilinear' or 'bicubic'")

@@ -3,11 +3,12 @@
 import math
 
 from tinygrad_notes.functional.activations import softmax
-from tinygrad_notes.functional.define import no_generator
+from tinygrad_notes.functional.define import no_generator, takes_lists
 
 import numpy as np
 
 
+@takes_lists("logits")
 def sample(logits, rng: np.random.Generator | None, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None):
     """One token per row of logits (B, V): ids (B,) int64. With rng=None the most likely one (greedy).
 
