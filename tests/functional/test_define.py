@@ -66,12 +66,13 @@ def test_numbers_are_arrays_of_no_dimension():
 def test_with_nothing_to_convert_the_error_goes_on():
     scaled, calls = recorded()
     with pytest.raises(AttributeError, match=r"^'str' object has no attribute 'shape'$"):
-        takes_lists("x")(lambda x, other: other.shape)(X, "a")
+        takes_lists("x")(lambda x, other: calls.append(other) or other.shape)(X, "a")
+    assert calls == ["a"]  # and not tried again
     with pytest.raises(TypeError, match=r"scaled\(\) missing 1 required positional argument: 'x'$"):
         scaled()
     with pytest.raises(TypeError, match=r"scaled\(\) got an unexpected keyword argument 'scale'$"):
         scaled([1.0], scale=2)
-    assert not calls
+    assert calls == ["a"]
 
 
 def test_what_the_function_itself_refuses_is_not_tried_again():
@@ -117,6 +118,7 @@ def test_a_setting_that_is_no_number_is_named(function, args, kwargs, label):
 
 
 def test_none_is_no_number_where_it_is_not_the_default():
+    np.testing.assert_array_equal(F.scaled_dot_product_attention(Q.tolist(), Q, Q, scale=None), F.scaled_dot_product_attention(Q, Q, Q))
     with pytest.raises(TypeError, match=r"^layer_norm: eps is NoneType None, expected a number$"):
         F.layer_norm(X, eps=None)
 
