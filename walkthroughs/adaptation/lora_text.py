@@ -4,8 +4,8 @@ RUNNING TIME: 2 minutes (--quick: 6 seconds)
 
 You will see a small GPT that has read a manual turn to three other texts, with all of its weights and with adapters of
 several ranks: a text in which one sign is another takes few directions, another language takes many, and the place of the
-adapters matters too. Then a BERT learns to tell topics, and rank 4 gets a part of what all weights gain. You will see why:
-an untrained BERT learns it as well, so there is next to nothing to adapt.
+adapters matters too. Then a BERT learns to tell topics, and rank 4 gets a part of what all weights gain. You will see
+that rank, rate and steps are not the cause: what has to change is the words' vectors, since the pre-training was of no use.
 
     python -m walkthroughs adaptation/lora_text
     python -m walkthroughs adaptation/lora_text --quick    the mechanics only
@@ -188,16 +188,17 @@ def blanks():
 fit("pre-training BERT", tn.parameters(pretraining), blanks, steps(400), 4e-3)
 
 
-# %% Five ways to learn it
+# %% Six ways to learn it
 # LoRA trains the new head in full, as everybody does: it is new. What the adapter adds is the distance to the head alone. And two controls
 # begin at a BERT that was never trained: what that one learns was not in the pre-training.
 # The rates are the best of two or three tried on a fifth of the passages, which was kept out of the training for that.
-KINDS = {  # pre-trained or not, what is trained, rate
-    "all weights": (True, "all", 3e-3),
-    "rank 4, q and v": (True, "rank 4", 1e-2),
-    "the head alone": (True, "head", 3e-2),
-    "all weights, never pre-trained": (False, "all", 3e-3),
-    "rank 4, never pre-trained": (False, "rank 4", 1e-2),
+KINDS = {  # pre-trained or not, what is trained, rate, steps
+    "all weights": (True, "all", 3e-3, 160),
+    "rank 4, q and v": (True, "rank 4", 1e-2, 160),
+    "rank 4, four times the steps": (True, "rank 4", 1e-2, 640),
+    "the head alone": (True, "head", 3e-2, 160),
+    "all weights, never pre-trained": (False, "all", 3e-3, 160),
+    "rank 4, never pre-trained": (False, "rank 4", 1e-2, 160),
 }
 
 
@@ -216,7 +217,7 @@ def right(model):
 
 def topic(kind, seed):
     """The trained model, and how many parameters were trained. Every draw has a new head, adapter and order of passages."""
-    pretrained, part, lr = KINDS[kind]
+    pretrained, part, lr, n = KINDS[kind]
     draws, model = np.random.default_rng(seed + 100), classifier(seed, pretrained)
     if part != "all":
         whole, model = model, tn.frozen(model)
@@ -229,7 +230,7 @@ def topic(kind, seed):
         rows = draws.permutation(len(classes))[:16]
         return bert.classification_loss(model, *(x[rows] for x in passages), classes[rows])
 
-    fit(f"topics, {kind}", tn.parameters(model), loss, steps(160), lr)
+    fit(f"topics, {kind}", tn.parameters(model), loss, steps(n), lr)
     return model, tn.count(tn.parameters(model))
 
 
@@ -260,17 +261,19 @@ for name in told:
     what = f"{trained[name]:7,} parameters ({trained[name] / size:.1%})" if name in trained else "of all weights"
     gained = (mean(name) - GUESS) / max(mean("all weights") - GUESS, 0.1)
     print(f"    {name:36}{what:30}{mean(name):6.1%} +- {error(name):4.1%}   {gained:4.0%} of the gain")
+print("Rank 4 falls short, and not because four is few: of what all weights learnt in the layers, eight directions are enough. It is the")
 print(
-    "Rank 4 falls short of all weights, and pre-training is the cause: a BERT that was never pre-trained learns the topics at least as well with"
+    "place: most of it is in the embeddings, and no adapter stands there. They have to change because the pre-training was too short to be"
 )
 print(
-    "all weights, and rank 4 beside random weights gets as far as beside these. There is nothing to adapt; all has to be learnt, by all weights."
+    "of use: a BERT without it learns as much or more, and rank 4 beside random weights as much as beside these. There is little to adapt."
 )
-print("The paper's RoBERTa has read 160 GB of text before, and there rank 8 loses nothing.")
+print("The paper's RoBERTa has read 160 GB of text before, and there rank 8 loses nothing (table 2).")
 assert trained["rank 4, q and v"] < 0.03 * size
 if not options.quick:
-    part = (mean("rank 4, q and v") - GUESS) / (mean("all weights") - GUESS)
-    assert part < 0.95, "rank 4 should fall short here; if it does not any more, the text above is wrong"
+    gained = {name: (mean(name) - GUESS) / (mean("all weights") - GUESS) for name in told}
+    assert max(gained["rank 4, q and v"], gained["rank 4, four times the steps"]) < 0.9, "rank 4 should fall short here"
+    assert gained["without what the embeddings learnt"] < 0.6 < 0.85 < gained["cut to rank 8 in the layers"], "the place, not the rank"
     assert mean("all weights, never pre-trained") > mean("all weights") - 2 * error("all weights"), "pre-training should bring nothing here"
     assert mean("rank 4, q and v") - mean("rank 4, never pre-trained") < 0.1 < mean("all weights") - mean("rank 4, q and v")
 
@@ -301,14 +304,14 @@ if not options.no_plots:
         middle.bar(np.arange(3) + 0.2 * (i - 1.5), [share[name] for share in shares.values()], width=0.18, color=color, label=name)
     middle.axhline(1, color="#c8c8c8", linewidth=1, zorder=0)
     middle.set_xticks(range(3), [text.replace(" ", "\n") for text in texts])
-    middle.set(title="GPT, three texts: the part of what all weights gain", ylim=(0, 1.05))
+    middle.set(title="GPT: the part of what all weights gain", ylim=(0, 1.05))
     middle.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
-    colors = ["black", "#2171b5", "#c6dbef", "#909090", "#d0d0d0"]
+    colors = ["black", "#2171b5", "#2171b5", "#c6dbef", "#909090", "#6baed6"]
     right_side.barh(range(len(KINDS)), [mean(kind) for kind in KINDS], xerr=[error(kind) for kind in KINDS], color=colors, ecolor="#e6550d")
     right_side.axvline(GUESS, color="#c8c8c8", linewidth=1)
     right_side.set_yticks(range(len(KINDS)), [kind.replace(", ", ",\n") for kind in KINDS], fontsize=8)
     right_side.invert_yaxis()
-    right_side.set(title="BERT: topics told right (line: guessing)", xlim=(0, 1))
+    right_side.set(title="BERT: topics told right (line: guessing)", xlim=(0, 0.7))
     for axes in (left, middle, right_side):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(options.out / "lora_text.png")
@@ -316,12 +319,11 @@ if not options.no_plots:
 
 # %% Exercises
 # 1. Give argparse three times as many steps, to all weights and to rank 2. Was it patience that was missing?
-# 2. Give the topics four times as many steps, to rank 4 and to all weights. What about the passages that were trained on?
+# 2. Train the word and position tables of the BERT and the head, and nothing else. How far does that get?
 # 3. Why does the head alone get so little, although a BERT stands below it?
 # 4. Let rank 4 stand beside every linear map of the BERT. Is it the place?
 #
-# Answers. 1. No: both gain, and the part stays about what it was. 2. Rank 4 gains, most of all on the passages that it was trained on, which it
-# comes to know as well as all weights do. On new ones it stays behind: there the words have to get other vectors, and the word table
-# is not a linear map that it stands beside. 3. The vector of [CLS] was trained to tell which passages follow each other, and this BERT
-# cannot tell that yet (54 % right, guessing 50 %). 4. No: rank 2 beside all maps, 2.2 % of the parameters, gets no further.
+# Answers. 1. No: both gain, and the part stays about what it was. 2. Nearly as far as all
+# weights: a topic is told by its words. 3. The vector of [CLS] was trained to tell which passages follow each other, and even after 1500
+# steps this BERT can hardly tell that (54 % right, guessing 50 %). 4. No: rank 2 beside all maps, 2.2 % of the parameters, gets no further.
 print(f"all of it took {time.process_time() - began:.0f} s of processor time; results are in {options.out}/")
