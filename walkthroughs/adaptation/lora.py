@@ -1,6 +1,6 @@
 """LoRA: a trained model learns a new task by one hundredth of its weights.
 
-RUNNING TIME: 1 minute (--quick: 3 seconds)
+RUNNING TIME: 1 minute (--quick: 2 seconds)
 
 You will see a small GPT that sorts digits learn to sort them the other way round: once with all of its
 weights, and once with two thin matrices beside each query and value map, 1.4 % as many numbers. You will
@@ -85,9 +85,8 @@ assert not np.any(gA) and np.array_equal(gB.ravel(), [-2, -2, -2]) and np.allclo
 rng = np.random.default_rng(options.seed)
 base = gpt.GPT(gpt.Config(len(SIGNS), context=2 * N, layers=2, heads=4, width=96), rng)
 adapter = lora.adapter(base, lora.Config.gpt2(), rng)
-share = tn.count(adapter) / tn.count(base)
-print(f"GPT with {tn.count(base):,} parameters; an adapter of rank 4 for {', '.join(adapter)} has {tn.count(adapter):,}, {share:.1%}\n")
-assert share < 0.03
+print(f"GPT with {tn.count(base):,} parameters; an adapter of rank 4 for {', '.join(adapter)} has {tn.count(adapter):,}\n")
+assert tn.count(adapter) < 0.03 * tn.count(base)
 
 # %% Check it
 # In float64: at the start nothing changes, and only B has a gradient; the gradient agrees with finite
