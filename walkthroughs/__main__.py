@@ -16,7 +16,7 @@ FAMILIES = "engine attention language vision multimodal adaptation diffusion".sp
 WITHIN = (
     "autograd differences gradcheck optimizers schedules depth "
     "attention masks cross convolution flash flash_costs flash_mistakes "
-    "transformer gpt1 bert gpt vit clip lora ddpm ddim"
+    "transformer gpt1 bert gpt vit clip lora lora_text ddpm ddim"
 ).split()
 
 

@@ -19,14 +19,7 @@ def test_quick_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["lora", "--quick", "--no-plots", "--out", str(tmp_path)])
     runpy.run_path(str(SCRIPT), run_name="__main__")
     printed = capsys.readouterr().out
-    for words in (
-        "rank 4, 3,072 (1.4%)",
-        "checked: nothing changes at the start",
-        "reading backwards",
-        "alpha 3200",
-        "argparse.py",
-        "cut to rank 4",
-    ):
+    for words in ("rank 4, 3,072 (1.4%)", "checked: nothing changes at the start", "reading backwards", "alpha 3200"):
         assert words in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter.safetensors", "model.safetensors"]
     model = gpt.GPT(gpt.Config(11, context=16, layers=2, heads=4, width=96), np.random.default_rng(1))
