@@ -63,6 +63,8 @@ def bind_ufunc(op, args, kwargs):
 def bind_function(op, args, kwargs):
     """function(*args, **kwargs): the first `arity` parameters are the inputs, the others are params."""
     n, names = op.arity, op.names
+    if names and len(args) > len(names):
+        raise TypeError(f"{op.label}: {len(args)} positional arguments came, expected at most {len(names)}: {', '.join(names)}")
     inputs = list(args[:n])
     params = dict(zip(names[n:], args[n:])) | kwargs
     for name in names[len(inputs) : n]:
@@ -94,6 +96,9 @@ def check_params(op, params: dict[str, Any]) -> dict[str, Any]:
         if name == "where" and isinstance(op.function, np.ufunc):
             raise TypeError(f"{op.label}: where= leaves elements without a value; write np.where(mask, {op.label}(...), other) instead")
         if name not in op.keywords and name not in STORAGE and not op.any_keyword:
+            known = list(dict.fromkeys([*op.names, *op.defaults]))
+            if known and name not in known:
+                raise TypeError(f"{op.label}: there is no argument {name}=, expected some of {', '.join(known)}")
             raise TypeError(f"{op.label}: {name}= has no gradient rule; leave it out or apply it in a step of its own")
         kept[name] = value
     return kept

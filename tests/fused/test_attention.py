@@ -170,10 +170,22 @@ def test_large_finite_keys_are_no_reason_for_a_warning(dtype):
 def test_calm_is_the_bound_of_cauchy_and_schwarz(sign, dtype):
     limit, size = 0.4 * np.log(np.finfo(dtype).max), np.array([[[[3.0, 4.0]]]], dtype)  # |q| = 5, |k| = 10
     for factor, expected in ((1 - 1e-5, True), (1 + 1e-5, False)):
-        assert attention.calm(size, 2 * size, None, sign * limit / 50 * factor) == expected
-        assert attention.calm(2 * size, size, None, sign * limit / 50 * factor) == expected
-    assert not attention.calm(size, size, np.zeros(1, dtype), 0.0)
-    assert not attention.calm(size * dtype(np.finfo(dtype).max / 8), size, None, 1.0)  # the square overflows, without a warning
+        assert attention.calm(size, 2 * size, size, None, sign * limit / 50 * factor) == expected
+        assert attention.calm(2 * size, size, size, None, sign * limit / 50 * factor) == expected
+    assert not attention.calm(size, size, size, np.zeros(1, dtype), 0.0)
+    assert not attention.calm(size * dtype(np.finfo(dtype).max / 8), size, size, None, 1.0)  # the square overflows, without a warning
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_values_beside_large_scores_do_not_overflow(dtype):
+    """e^S v may be infinite where the mean of v is not: values as large as that need the maximum, though the scores do not."""
+    score, size = 0.39 * np.log(np.finfo(dtype).max), np.finfo(dtype).max ** dtype(0.65)
+    q, k, v = (Tensor(np.full((1, 4, 1), x, dtype)) for x in (score, 1, size))
+    y = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+    np.testing.assert_allclose(y.value, size, rtol=1e-4)
+    for g in gradients(np.sum(y), [q, k, v]):
+        assert np.all(np.isfinite(g))
+    assert attention.calm(q.value, k.value, k.value, None, 1.0) and not attention.calm(q.value, k.value, v.value, None, 1.0)
 
 
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])

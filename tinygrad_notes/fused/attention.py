@@ -38,8 +38,8 @@ from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
 
-FEW, SMALL = 8, 128  # rows
-FORWARD, BACKWARD = 250, 300  # what one score costs beside its products, in multiply-adds of these
+FEW, SMALL = 8, 128  # queries and keys: see `columns`
+FORWARD, BACKWARD = 250, 300  # what one score costs beside the products of matrices, in multiply-adds
 
 
 class Mask(NamedTuple):
@@ -119,7 +119,7 @@ def most(R: int, T: int, S: int, size: tuple[int, int]) -> int:
 
 
 def all_finite(x):
-    """Whether no member is infinite or NaN; now and then False where all are but very large."""
+    """Whether no number of x is infinite or NaN. False, too, for numbers so large that their squares are infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
         return math.isfinite(np.vdot(x, x))  # a sum of squares is finite only if all are: one quick pass
 
@@ -141,13 +141,15 @@ def without(bad, k, v):
     return (k, v) if bad is None else tuple(np.where(np.swapaxes(bad, -1, -2), 0, x) for x in (k, v))
 
 
-def calm(q, k, bias, scale):
-    """Whether no score, by Cauchy and Schwarz, can come near the range of exp, so that a maximum need not be subtracted."""
+def calm(q, k, v, bias, scale):
+    """Whether no score, by Cauchy and Schwarz, can come near the range of exp, so that a maximum need not be subtracted. All is finite then."""
     if bias is not None:
         return False
     with np.errstate(over="ignore", invalid="ignore"):  # of nothing times infinity no bound is known: NaN is not below it
         bound = abs(scale) * math.sqrt(np.vecdot(q, q).max() * np.vecdot(k, k).max())
-    return bound < 0.4 * math.log(np.finfo(q.dtype).max)  # 35 in float32: e^35 times any number of keys is no overflow
+        values = math.sqrt(np.vecdot(v, v).max())
+    largest = float(np.finfo(q.dtype).max)  # e^S and v may each use up .4 of its digits, so that the sums have room for many keys
+    return bound < 0.4 * math.log(largest) and values < largest**0.4
 
 
 def with_column(x, column):
@@ -208,12 +210,11 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
     shape = (*q.shape[:-1], v.shape[-1])
     q, k, v = grouped(q, k, v)
     (N, R, T, _), S, vd = q.shape, k.shape[2], v.shape[-1]
-    no_maximum = T > 1 and calm(q, k, bias, scale)  # for a single query the maximum costs less than the bound
+    no_maximum = T > 1 and calm(q, k, v, bias, scale)  # for a single query the maximum costs less than the bound
     bad = None
-    if mask.hides(T, S):
-        bad = bad_rows(v) if no_maximum else bad_rows(k, v)  # calm has seen that k is finite
+    if mask.hides(T, S) and not no_maximum:
+        bad = bad_rows(k, v)
         k, v = without(bad, k, v)
-        no_maximum = no_maximum and bad is None
     kT, v1 = columns(k, T), with_column(v, 1)
     far = np.finfo(q.dtype).max / 4  # as L of a row without keys: P = exp(S - L) is zero (infinity would meet zeros in a product)
     y = np.empty((N, R, T, vd), q.dtype)
@@ -246,7 +247,7 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
             np.divide(o[..., :-1], l, out=y[n, :, i])
             np.add(m, np.log(l), out=L[n, :, i])
 
-    share(N, most(R, T, S, size), some_heads, N * R * T * S * (2 * vd + FORWARD))
+    share(N, most(R, T, S, size), some_heads, N * R * T * S * (q.shape[-1] + vd + FORWARD))
     return y.reshape(shape), (y, L, bad, no_maximum)
 
 
@@ -254,7 +255,7 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
     found = [np.zeros(x.shape, x.dtype) for x in (q, k, v)]
     dq, dk, dv = grouped(*found)  # views of these
     q, k, v = grouped(q, k, v)
-    (y, L, bad, is_calm), (N, R, T, _), S = saved, q.shape, k.shape[2]
+    (y, L, bad, no_maximum), (N, R, T, _), S = saved, q.shape, k.shape[2]
     dy = dy.reshape(y.shape)
     k, v = without(bad, k, v)
     k1T, v1T = columns(with_column(k, 1), T), columns(with_column(v, 1), T)
@@ -270,10 +271,10 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
                 s, may = scores(q1, k1T, bias, mask, bad, n, i, j)  # S - L
                 if s is None:
                     continue
-                if not is_calm:
+                if not no_maximum:
                     hide(s, may)
                 p = np.exp(s, out=s)
-                if is_calm:
+                if no_maximum:
                     erase(p, may)
                 dv[n, :, j] += over_queries(np.matmul(np.swapaxes(p, -1, -2), dyi))
                 ds = np.matmul(dy1, v1T[n, :, :, j])  # dP - D
@@ -294,7 +295,7 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
 
 
 def dense(q, k, v, bias, *, mask: Mask, scale: float, size: Any = None):
-    """The transparent twin: all scores at once. Softmax over the keys that each query may see; zeros where there are none."""
+    """The transparent twin, for arrays as in `forward`: all scores at once. Softmax over the keys that each query may see; zeros where there are none."""
     shape = (*q.shape[:-1], v.shape[-1])
     q, k, v = grouped(q, k, v)
     (N, _, T, _), S = q.shape, k.shape[2]

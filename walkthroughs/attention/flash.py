@@ -161,7 +161,7 @@ reading = {
         ("o += np.matmul(p, v1[n, :, j])", "(2) and (3)"),
         ("np.divide(o[..., :-1], l, out=y[n, :, i])", "y = o / l"),
         ("np.add(m, np.log(l), out=L[n, :, i])", "L = m + log l"),
-        ("no_maximum = T > 1 and calm(q, k, bias, scale)", "if |q| |k| is small, no e^s can overflow: m = 0, and no rescale"),
+        ("no_maximum = T > 1 and calm(q, k, v, bias, scale)", "if |q| |k| is small, no e^s can overflow: m = 0, and no rescale"),
         ("erase(p, may)", "and then what may not be seen is finite as well, and taken times 0 after the exponential"),
         ("first, last = mask.keys(i, S)", "blocks outside a window, or later than all queries, are not even asked for"),
     ],
