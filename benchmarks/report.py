@@ -73,7 +73,7 @@ largest; the weights' movement {movement:.0%}; the first {tokens} tokens written
 {tried}
 """
 WHERE = """**Where the time goes.** A step of this engine alone on the machine (`python -m benchmarks.parts`), each part divided by PyTorch's whole
-step. "NumPy's functions" are ops and their rules, "engine" is all that is left: Tensors, nodes, the walk, layers, the checks of arguments.
+step. "Functions of NumPy" are ops and their rules, "engine" is all that is left: Tensors, nodes, the walk, layers, the checks of arguments.
 The small workloads (W1, W2, W5) pay for Python: a call of NumPy on a small array takes as long as on an empty one, so that NumPy by hand is at
 the target or not much below it, and the engine's own work (the tape, below) comes on top. W3 and W6 pay for one pass over memory after another,
 with the interpreter between them, where PyTorch has fused loops on both cores: compare the kernels below."""

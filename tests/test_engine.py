@@ -3,12 +3,14 @@
 import copy
 import gc
 import pickle
+import re
 import threading
 import tracemalloc
 import weakref
 
 import tinygrad_notes as tn
 from tinygrad_notes import Tensor, core, gradients
+from tinygrad_notes import functional as F
 from tinygrad_notes.registry import Op, op
 
 import numpy as np
@@ -332,6 +334,25 @@ def test_a_tensor_is_never_the_output_of_a_call_nor_an_input_without_rule():
     half = Op(lambda a, b: a * b, (lambda g, y, a, b: g * b, None))
     with pytest.raises(TypeError, match="input 2 is a Tensor, but no rule"):
         half(x, x)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: F.softplus(x, 5), "softplus: 2 positional arguments came, expected at most 1: x"),
+        (lambda x: F.elu(x, 1.0, 3), "elu: 3 positional arguments came, expected at most 2: x, alpha"),
+        (lambda x: F.relu(x, axis=1), "relu: there is no argument axis=, expected some of x"),
+        (lambda x: x.sum(dim=1), "np.sum: there is no argument dim=, expected some of a, axis, dtype, out, keepdims, initial, where"),
+    ],
+)
+def test_arguments_that_a_function_does_not_have_are_refused(call, message):
+    with pytest.raises(TypeError, match="^" + re.escape(message)):
+        call(Tensor(np.ones((2, 2))))
+
+
+def test_a_function_has_one_set_of_rules():
+    with pytest.raises(ValueError, match=r"^op np\.log: it has rules already"):
+        op(np.log, lambda g, y, x: g * x, cases=[((3,),)])
 
 
 def test_an_op_without_cases_or_with_too_few_rules_is_refused():
