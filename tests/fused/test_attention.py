@@ -172,6 +172,8 @@ def test_calm_is_the_bound_of_cauchy_and_schwarz(sign, dtype):
     for factor, expected in ((1 - 1e-5, True), (1 + 1e-5, False)):
         assert attention.calm(size, 2 * size, size, None, sign * limit / 50 * factor) == expected
         assert attention.calm(2 * size, size, size, None, sign * limit / 50 * factor) == expected
+        values = (float(np.finfo(dtype).max) ** 0.4 / 5 * factor * size).astype(dtype)
+        assert attention.calm(size, size, values, None, sign * 0.0) == expected
     assert not attention.calm(size, size, size, np.zeros(1, dtype), 0.0)
     assert not attention.calm(size * dtype(np.finfo(dtype).max / 8), size, size, None, 1.0)  # the square overflows, without a warning
 

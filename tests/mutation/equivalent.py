@@ -172,7 +172,7 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
         "each row is asked, and where none is bad none becomes zero",
     ),
     ("all_finite", "*", r"errstate", SAME, "BLAS, which does this sum, reports neither; NumPy's own loops would"),
-    ("calm", "another comparison", r"bound <= 0\.4", SAME, "either way of a bound that is met exactly is right"),
+    ("calm", "another comparison", r"(bound|values) <= ", SAME, "either way of a bound that is met exactly is right"),
     ("over_queries", "one branch always", "-> x.sum", SAME, "the sum of one is that one"),
     ("scores", "one branch always", "may.any.* -> if False", SAME, "a block of weights 0 adds nothing"),
     ("forward", "*", "T > 1 and calm", ROUNDING, "with the maximum or without, the weights are the same"),
