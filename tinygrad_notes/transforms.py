@@ -46,13 +46,14 @@ def custom_vjp(f: Callable, *rules: Callable | None) -> Callable:
 class _Run:
     """One evaluation of f on fresh children of the chosen arguments."""
 
-    def __init__(self, f, args, argnums, kwargs=NO_PARAMS):
+    def __init__(self, name, f, args, argnums, kwargs=NO_PARAMS, has_aux=False):
         self.since = tick()
         self.children = [map_structure(_child, args[i]) for i in argnums]
         args = list(args)
         for i, child in zip(argnums, self.children):
             args[i] = child
         self.y = f(*args, **kwargs)
+        map_structure(lambda x, _: _check_number(name, x), self.y[0] if has_aux else self.y)
         self.outer = bool(captured(tensors(self.y), self.since))  # does the result depend on Tensors from outside?
 
     def release(self, y):
@@ -63,6 +64,22 @@ class _Run:
         nodes = [t.node for t in tensors(self.children)]
         found = walk(cotangents, nodes, higher, retain)
         return [map_structure(lambda t, _: _zeros_unless(found.get(t.node), t), child) for child in self.children]
+
+
+def _check_number(name, x):
+    if not isinstance(x, Variable) and np.asarray(x).dtype.kind not in "fiub":
+        raise TypeError(f"{name}: the function returned {describe(x)}, expected a number, an array of numbers or a Tensor")
+
+
+def _places(name, argnums, args):
+    """Where the differentiated arguments stand, counted from 0, each once."""
+    n = len(args)
+    places = [i % n for i in argnums if isinstance(i, int | np.integer) and -n <= i < n]
+    if not places or len({*places}) < len(argnums):
+        raise TypeError(
+            f"{name}: argnums={', '.join(map(repr, argnums)) or ()}, but {n} positional arguments came; expected integers from {-n} to {n - 1}, at least one, each once"
+        )
+    return places
 
 
 def _child(x, path):
@@ -116,23 +133,20 @@ def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: boo
     """The function that returns (f(...), its gradient in the arguments `argnums`).
 
     f returns one number, or (number, anything) with has_aux=True. An argument is an array, a
-    number, or nested lists, tuples and dicts of them; its gradient has the same structure.
+    number, or nested lists, tuples and dicts of them; its gradient has the same structure, and is
+    zero where the number does not depend on it.
     """
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    several = isinstance(argnums, tuple | list)
 
     @wraps(f)
     def run(*args, **kwargs):
-        if max(numbers) >= len(args):
-            raise TypeError(
-                f"grad: argnums={argnums}, but only {len(args)} positional arguments came; pass the differentiated ones by position"
-            )
-        run = _Run(f, args, numbers, kwargs)
+        run = _Run("grad", f, args, _places("grad", argnums if several else (argnums,), args), kwargs, has_aux)
         y = run.y[0] if has_aux else run.y
         if not isinstance(y, (Variable, np.ndarray, np.generic, int, float)) or getattr(y, "size", 1) != 1:
             raise ValueError(f"grad: the function returned {describe(y)}, expected one number; use vjp or jacobian for more")
         seeds = {y.node: np.ones_like(y.value)} if isinstance(y, Variable) else {}
         grads = run.pull(seeds, higher=run.outer)
-        return run.release(run.y), grads[0] if isinstance(argnums, int) else tuple(grads)
+        return run.release(run.y), tuple(grads) if several else grads[0]
 
     return run
 
@@ -151,7 +165,7 @@ def grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False)
 
 def vjp(f: Callable, *args: Any) -> tuple[Any, Callable]:
     """f(*args), and the function that maps a vector v of the shape of f(*args) to v^T J: a tuple, one per argument."""
-    run = _Run(f, args, range(len(args)))
+    run = _Run("vjp", f, args, range(len(args)))
 
     def pull(v):
         return tuple(run.pull(_cotangents(run.y, v, "vjp"), run.outer or bool(tensors(v)), retain=True))
@@ -165,24 +179,13 @@ def jvp(f: Callable, args: Any, tangents: Any) -> tuple[Any, Any]:
     Forward mode from the reverse rules: v^T J is linear in v, and its transpose is J.
     """
     args, tangents = (args, tangents) if isinstance(args, tuple) else ((args,), (tangents,))
-    run = _Run(f, args, range(len(args)))
-    dummies: list = []
-
-    def dummy(t, _):
-        dummies.append(Tensor(np.zeros_like(t.value)) if isinstance(t, Variable) else None)
-        return dummies[-1] if dummies[-1] is not None else np.zeros_like(t)
-
-    pulled = run.pull(_cotangents(run.y, map_structure(dummy, run.y), "jvp"), higher=True)
+    run = _Run("jvp", f, args, range(len(args)))
+    dummies = map_structure(lambda t, _: Tensor(np.zeros_like(t.value)) if isinstance(t, Variable) else np.zeros_like(t), run.y)
+    pulled = run.pull(_cotangents(run.y, dummies, "jvp"), higher=True)
     seeds = _cotangents(pulled, list(tangents), "jvp")
-    higher = run.outer or bool(tensors(tangents))
-    found = walk(seeds, [d.node for d in dummies if d is not None], higher=higher)
-    order = iter(dummies)
-
-    def give(t, _):
-        d = next(order)
-        return np.zeros_like(t) if d is None else _zeros_unless(found.get(d.node), d)
-
-    return run.release(run.y), map_structure(give, run.y)
+    found = walk(seeds, [d.node for d in tensors(dummies)], higher=run.outer or bool(tensors(tangents)))
+    product = map_structure(lambda d, _: _zeros_unless(found.get(d.node), d) if isinstance(d, Variable) else d, dummies)
+    return run.release(run.y), product
 
 
 def hvp(f: Callable, args: Any, tangents: Any) -> Any:
@@ -202,7 +205,7 @@ def jacobian(f: Callable, argnum: int = 0) -> Callable:
 
     @wraps(f)
     def run(*args, **kwargs):
-        run = _Run(f, args, (argnum,), kwargs)
+        run = _Run("jacobian", f, args, _places("jacobian", (argnum,), args), kwargs)
         x, y = run.children[0], run.y
         if not isinstance(x, Variable) or isinstance(y, tuple | list | dict):
             raise TypeError("jacobian: the argument and the result must be one array each; use vjp for structures")
