@@ -46,14 +46,13 @@ def custom_vjp(f: Callable, *rules: Callable | None) -> Callable:
 class _Run:
     """One evaluation of f on fresh children of the chosen arguments."""
 
-    def __init__(self, name, f, args, argnums, kwargs=NO_PARAMS, has_aux=False):
+    def __init__(self, f, args, argnums, kwargs=NO_PARAMS):
         self.since = tick()
         self.children = [map_structure(_child, args[i]) for i in argnums]
         args = list(args)
         for i, child in zip(argnums, self.children):
             args[i] = child
         self.y = f(*args, **kwargs)
-        map_structure(lambda x, _: _check_number(name, x), self.y[0] if has_aux else self.y)
         self.outer = bool(captured(tensors(self.y), self.since))  # does the result depend on Tensors from outside?
 
     def release(self, y):
@@ -66,8 +65,12 @@ class _Run:
         return [map_structure(lambda t, _: _zeros_unless(found.get(t.node), t), child) for child in self.children]
 
 
-def _check_number(name, x):
-    if not isinstance(x, Variable) and np.asarray(x).dtype.kind not in "fiub":
+def _numeric(x):
+    return isinstance(x, Variable) or np.asarray(x).dtype.kind in "fiub"
+
+
+def _checked(name, x):
+    if not _numeric(x):
         raise TypeError(f"{name}: the function returned {describe(x)}, expected a number, an array of numbers or a Tensor")
 
 
@@ -132,17 +135,16 @@ def _cotangents(y: Any, g: Any, name: str) -> dict[Node, Any]:
 def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable:
     """The function that returns (f(...), its gradient in the arguments `argnums`).
 
-    f returns one number, or (number, anything) with has_aux=True. An argument is an array, a
-    number, or nested lists, tuples and dicts of them; its gradient has the same structure, and is
-    zero where the number does not depend on it.
+    f returns one number, or (number, anything) with has_aux=True. An argument is an array, a number, or nested lists,
+    tuples and dicts of them; its gradient has the same structure, and is zero where f does not depend on it.
     """
     several = isinstance(argnums, tuple | list)
 
     @wraps(f)
     def run(*args, **kwargs):
-        run = _Run("grad", f, args, _places("grad", argnums if several else (argnums,), args), kwargs, has_aux)
+        run = _Run(f, args, _places("grad", argnums if several else (argnums,), args), kwargs)
         y = run.y[0] if has_aux else run.y
-        if not isinstance(y, (Variable, np.ndarray, np.generic, int, float)) or getattr(y, "size", 1) != 1:
+        if isinstance(y, tuple | list | dict) or not _numeric(y) or np.size(y) != 1:
             raise ValueError(f"grad: the function returned {describe(y)}, expected one number; use vjp or jacobian for more")
         seeds = {y.node: np.ones_like(y.value)} if isinstance(y, Variable) else {}
         grads = run.pull(seeds, higher=run.outer)
@@ -165,7 +167,8 @@ def grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False)
 
 def vjp(f: Callable, *args: Any) -> tuple[Any, Callable]:
     """f(*args), and the function that maps a vector v of the shape of f(*args) to v^T J: a tuple, one per argument."""
-    run = _Run("vjp", f, args, range(len(args)))
+    run = _Run(f, args, range(len(args)))
+    map_structure(lambda x, _: _checked("vjp", x), run.y)
 
     def pull(v):
         return tuple(run.pull(_cotangents(run.y, v, "vjp"), run.outer or bool(tensors(v)), retain=True))
@@ -179,13 +182,13 @@ def jvp(f: Callable, args: Any, tangents: Any) -> tuple[Any, Any]:
     Forward mode from the reverse rules: v^T J is linear in v, and its transpose is J.
     """
     args, tangents = (args, tangents) if isinstance(args, tuple) else ((args,), (tangents,))
-    run = _Run("jvp", f, args, range(len(args)))
+    run = _Run(f, args, range(len(args)))
+    map_structure(lambda x, _: _checked("jvp", x), run.y)
     dummies = map_structure(lambda t, _: Tensor(np.zeros_like(t.value)) if isinstance(t, Variable) else np.zeros_like(t), run.y)
     pulled = run.pull(_cotangents(run.y, dummies, "jvp"), higher=True)
     seeds = _cotangents(pulled, list(tangents), "jvp")
     found = walk(seeds, [d.node for d in tensors(dummies)], higher=run.outer or bool(tensors(tangents)))
-    product = map_structure(lambda d, _: _zeros_unless(found.get(d.node), d) if isinstance(d, Variable) else d, dummies)
-    return run.release(run.y), product
+    return run.release(run.y), map_structure(lambda d, _: _zeros_unless(found.get(d.node), d) if isinstance(d, Variable) else d, dummies)
 
 
 def hvp(f: Callable, args: Any, tangents: Any) -> Any:
@@ -205,10 +208,11 @@ def jacobian(f: Callable, argnum: int = 0) -> Callable:
 
     @wraps(f)
     def run(*args, **kwargs):
-        run = _Run("jacobian", f, args, _places("jacobian", (argnum,), args), kwargs)
+        run = _Run(f, args, _places("jacobian", (argnum,), args), kwargs)
         x, y = run.children[0], run.y
         if not isinstance(x, Variable) or isinstance(y, tuple | list | dict):
             raise TypeError("jacobian: the argument and the result must be one array each; use vjp for structures")
+        _checked("jacobian", y)
         if not isinstance(y, Variable):
             return np.zeros(np.shape(y) + x.shape, x.dtype)
         rows = []
@@ -270,8 +274,7 @@ class _Recompute:
         with _replayed(self.states):
             y = self.rerun()
         second = [few_of(t.value) for t in y]
-        same = len(second) == len(self.first) and all(map(alike, second, self.first))
-        if not same:
+        if len(second) != len(self.first) or not all(map(alike, second, self.first)):
             raise RuntimeError(
                 "checkpoint: the second run gave other values than the first, so its gradient would be wrong; pass every Generator as an argument, and keep no other state"
             )
