@@ -80,7 +80,7 @@ def _places(name, argnums, args):
     places = [i % n for i in argnums if isinstance(i, int | np.integer) and -n <= i < n]
     if not places or len({*places}) < len(argnums):
         raise TypeError(
-            f"{name}: argnums={', '.join(map(repr, argnums)) or ()}, but {n} positional arguments came; expected integers from {-n} to {n - 1}, at least one, each once"
+            f"{name}: argnums={', '.join(map(repr, argnums)) or ()}, but {n} positional arguments came; expected different integers from {-n} up to, but not including, {n}; pass what is differentiated by position"
         )
     return places
 
