@@ -124,10 +124,10 @@ OPS = [
 ]  # fmt: skip
 
 TRANSFORMS = [
-    (transforms.jvp, "a term dropped", "[d.node for d in dummies if d is not None]", "[d.node for d in dummies[1:] if d is not None]"),
+    (transforms.jvp, "a term dropped", "[d.node for d in tensors(dummies)]", "[d.node for d in tensors(dummies)[1:]]"),
     (transforms.jvp, "tangents ignored", "_cotangents(pulled, list(tangents), \"jvp\")", "_cotangents(pulled, [np.ones_like(t) for t in tangents], \"jvp\")"),
     (transforms.jvp, "one tangent", "_cotangents(pulled, list(tangents), \"jvp\")", "_cotangents(pulled[:1], list(tangents)[:1], \"jvp\")"),
-    (transforms.jvp, "results detached", "higher = run.outer or bool(tensors(tangents))", "higher = False"),
+    (transforms.jvp, "results detached", "higher=run.outer or bool(tensors(tangents))", "higher=False"),
     (transforms._cotangents, "= for +=", "seeds[t.node] + v if t.node in seeds else v", "v"),
     (transforms._cotangents, "shapes unchecked", "if v.shape != np.shape(t):", "if False:"),
     (transforms._cotangents, "counts unchecked", "if len(flat_y) != len(flat_g):", "if False:"),
@@ -468,8 +468,8 @@ LOSSES = [
     (losses.noted, "a half with nothing to learn divides by 0", "return n or 1", "return n"),
     (losses.noted, "the divisor is not told", "seen.append(float(n))", "pass"),
     (losses.noted, "another divisor is told", "seen.append(float(n))", "seen.append(1.0)"),
-    (losses.reduce, "sum for mean", "losses.sum() / noted(losses.size)", "losses.sum()"),
-    (losses.reduce, "a mean over the first axis", "noted(losses.size)", "noted(len(losses))"),
+    (losses.reduce, "sum for mean", "losses.sum() / count(name, losses.size)", "losses.sum()"),
+    (losses.reduce, "a mean over the first axis", "count(name, losses.size)", "count(name, len(losses))"),
     (losses.reduce, "mean for sum", "return losses.sum()\n", "return losses.mean()\n"),
     (losses.reduce, "any reduction", "if reduction == \"none\":", "if True:"),
     (losses.mse, "the divisor is not told", "noted(x.size)", "pass"),
@@ -481,7 +481,7 @@ LOSSES = [
     (losses.binary_cross_entropy_with_logits, "pos_weight ignored", "target if pos_weight is None else pos_weight * target", "target"),
     (losses.binary_cross_entropy_with_logits, "weight ignored", "losses if weight is None else losses * weight", "losses"),
     (losses.kl_div, "log of zero", "np.where(p > 0, p, 1)", "p"),
-    (losses.kl_div, "the mean of elements for batchmean", "noted(len(losses))", "noted(losses.size)"),
+    (losses.kl_div, "the mean of elements for batchmean", "count(\"kl_div\", len(losses))", "count(\"kl_div\", losses.size)"),
     (losses.check_targets, "negative targets", "targets.min() < 0 or ", ""),
     (losses.check_targets, "targets past the classes", " or targets.max() >= C", ""),
     (losses.check_ignored, "ignored targets refused", " & (targets != ignore_index)", ""),
