@@ -140,7 +140,7 @@ TRANSFORMS = [
     (transforms.captured, "seen twice", "and p not in seen", ""),
     (transforms.captured, "no order", "sorted(found, key=lambda node: node.order)", "found"),
     (transforms.stop_gradient, "nothing is stopped", "plain(x)", "x"),
-    (transforms.value_and_grad, "ones for a loss of any size", " or getattr(y, \"size\", 1) != 1:", ":"),
+    (transforms.value_and_grad, "ones for a loss of any size", " or np.size(y) != 1:", ":"),
     (transforms.value_and_grad, "higher orders detached", "higher=run.outer)", "higher=False)"),
     (transforms.value_and_grad, "the auxiliary value differentiated", "run.y[0] if has_aux else run.y", "run.y"),
     (transforms.grad, "the value is returned", "return (g, y[1]) if has_aux else g", "return (g, y) if has_aux else g"),
