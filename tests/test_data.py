@@ -305,3 +305,22 @@ def test_cursor_errors():
     with pytest.raises(ValueError, match="state is of 10 examples but there are 11") as caught:
         data.minibatches(11, 3, rng()).restore(cursor.state())
     assert one_line(caught)
+
+
+@pytest.mark.parametrize("bad", [3, None, np.random], ids=["seed", "None", "module"])
+def test_rng_is_a_generator(bad):
+    calls = {
+        "batches": lambda: data.batches(np.arange(9), 2, 3, bad),
+        "gaussian_ring": lambda: data.gaussian_ring(4, bad),
+        "two_moons": lambda: data.two_moons(4, bad),
+        "checkerboard": lambda: data.checkerboard(4, bad),
+        "swiss_roll": lambda: data.swiss_roll(4, bad),
+        "copy_task": lambda: data.copy_task(4, 3, 2, bad),
+        "reverse_task": lambda: data.reverse_task(4, 3, 2, bad),
+        "sort_task": lambda: data.sort_task(4, 3, 2, bad),
+        "addition_task": lambda: data.addition_task(4, 3, bad),
+        "minibatches": lambda: data.minibatches(4, 3, bad),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=rf"{name}: rng is [^\n]*, expected a Generator: np\.random\.default_rng\([03]\)$"):
+            call()

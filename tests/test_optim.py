@@ -699,3 +699,26 @@ def test_training_fits_a_line():
             opt.step(grads, lr=cosine(step, peak=rate, steps=200, warmup=5))
         assert loss.item() < 1e-3, kind
         assert all(t.dtype == np.float32 for t in model.values())
+
+
+@pytest.mark.parametrize("rule", [SGD, Adagrad, Adam, AdamW, Lion, RMSProp])
+@pytest.mark.parametrize("params", [{}, [], {"a": []}], ids=str)
+def test_an_optimizer_of_nothing_is_refused(rule, params):
+    with pytest.raises(ValueError, match=rf"^{rule.__name__}: params has no Tensor in it, so nothing would be trained[^\n]*$"):
+        rule(params, lr=0.1)
+
+
+@pytest.mark.parametrize("rule", [Adam, AdamW, Lion])
+@pytest.mark.parametrize("betas", [3, None, (0.9,), (0.9, 0.99, 0.999)], ids=str)
+def test_betas_are_two(rule, betas):
+    with pytest.raises(TypeError, match=rf"^{rule.__name__}: betas is [^\n]*, expected a pair of numbers[^\n]*$"):
+        rule(Tensor(np.ones(2)), lr=0.1, betas=betas)
+    with pytest.raises(TypeError, match=r"betas\[1\] is str a, expected a number from 0 up to"):
+        rule(Tensor(np.ones(2)), lr=0.1, betas=(0.9, "a"))
+
+
+def test_settings_that_are_no_numbers():
+    with pytest.raises(TypeError, match=r"^EMA: decay is str a, expected a number from 0 up to, but not including, 1$"):
+        EMA(Tensor(np.ones(2)), decay="a")
+    with pytest.raises(TypeError, match=r"^clip_by_global_norm: max_norm is str a, expected a number above 0$"):
+        clip_by_global_norm([np.ones(2)], "a")

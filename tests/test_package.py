@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import tinygrad_notes
+from walkthroughs import __main__ as launcher
 
 import pytest
 
@@ -136,6 +137,51 @@ def test_an_unknown_walkthrough_is_refused_in_one_line():
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert "language/no-such-thing" in refused.stderr
+
+
+@pytest.fixture
+def course(monkeypatch, tmp_path):
+    """A course of three scripts."""
+    for name, body in {"language/gpt": "print(sys.argv[1:])", "language/bert": "", "vision/vit": "raise KeyboardInterrupt"}.items():
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'"""Title of {name}."""\nimport sys\n{body}\n', encoding="utf-8")
+    monkeypatch.setattr(launcher, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["walkthroughs"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["language/gpt", "language/gpt.py", "walkthroughs/language/gpt.py", "./walkthroughs/language/gpt.py", "walkthroughs\\language\\gpt.py"],
+)
+def test_a_walkthrough_may_be_named_by_its_path(course, capsys, name):
+    assert launcher.main([name, "--quick"]) == 0
+    assert capsys.readouterr().out == "['--quick']\n"
+
+
+@pytest.mark.parametrize("name", ["language", "language/", "walkthroughs/language/"])
+def test_a_family_alone_is_listed(course, capsys, name):
+    assert launcher.main([name]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["language/bert", "Title", "of", "language/bert."],
+        ["language/gpt", "Title", "of", "language/gpt."],
+    ]
+
+
+@pytest.mark.parametrize("name", ["language/gtp", "gpt", "lanuage/gpt.py"])
+def test_a_near_name_is_suggested(course, capsys, name):
+    assert launcher.main([name]) == 2
+    assert capsys.readouterr().err == f"walkthroughs: there is no {name!r}; did you mean language/gpt? Without a name, all are listed\n"
+
+
+def test_where_no_name_is_near_all_are_told(course, capsys):
+    assert launcher.main(["zzz"]) == 2
+    assert capsys.readouterr().err == "walkthroughs: there is no 'zzz'; choose one of language/bert, language/gpt, vision/vit\n"
+
+
+def test_ctrl_c_stops_a_walkthrough_without_a_traceback(course, capsys):
+    assert launcher.main(["vision/vit"]) == 130
+    assert capsys.readouterr().err == "\nstopped\n"
 
 
 # --- the documents -----------------------------------------------------------------------------

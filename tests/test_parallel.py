@@ -124,6 +124,22 @@ def test_two_means_over_different_counts_are_refused():
         data_parallel(loss, x)(np.arange(4), targets)
 
 
+@pytest.mark.parametrize(("x", "message"), [(np.nan, "is nan"), (np.inf, "is inf"), (0.0, "has a gradient that is not finite")])
+def test_a_first_batch_that_is_not_finite_is_not_taken_for_one_that_couples_its_examples(x, message):
+    w = tn.Tensor(np.ones(3))
+    step = data_parallel(lambda x: np.sqrt(w * x).mean(), w)
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=f"the loss of the first batch {message}, so [^\n]*$"):
+        step(np.full((4, 3), x))
+
+
+@pytest.mark.parametrize("rng", [3, np.random, np.random.RandomState(0)], ids=["seed", "module", "legacy"])
+def test_rng_is_a_generator(rng):
+    w = tn.Tensor(np.ones(3))
+    step = data_parallel(lambda x, rng=None: (w * x).mean(), w)
+    with pytest.raises(TypeError, match=r"data_parallel: rng is [^\n]*, expected a Generator: np\.random\.default_rng\(\d\), or None$"):
+        step(np.ones((4, 3)), rng=rng)
+
+
 def test_bad_batches_and_errors_in_a_half():
     x = tn.Tensor(np.ones(3))
     step = data_parallel(lambda a, b: np.mean(a @ x), x)

@@ -28,6 +28,15 @@ def exact(a, b):
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
+def test_names_come_in_the_order_of_the_header(tmp_path):
+    """Not in the library's, which is another one in each run."""
+    arrays = {f"{i:02}": np.zeros(i % 3, [np.float32, np.float64][i % 2]) for i in range(40)}
+    save_arrays(tmp_path / "a", arrays)
+    content = (tmp_path / "a").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert list(load_arrays(tmp_path / "a")) == [name for name in header if name != "__metadata__"]
+
+
 def write(path, header, data=b"", length=None):
     """A file with any header, also an impossible one."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()

@@ -108,13 +108,64 @@ def test_functions_that_ignore_their_argument():
     close(vjp(lambda x: np.sum(X) + 0 * np.sum(x), V)[1](1.0)[0], np.zeros(3))
 
 
+@pytest.mark.parametrize("argnums", [(0, 0), (0, -2), (), 2, -3, "a", 1.5, (0, None), (1, 2), [0, 0]])
+@pytest.mark.parametrize("transform", [grad, value_and_grad, jacobian, hessian])
+def test_arguments_are_chosen_by_different_integers_within_range(transform, argnums):
+    with pytest.raises(
+        TypeError,
+        match=r"argnums=.*but 2 positional arguments came; expected different integers from -2 up to, but not including, 2; [^\n]*$",
+    ):
+        transform(lambda x, y: np.sum(x * y), argnums)(X, V)
+
+
+def test_an_argument_by_name_cannot_be_differentiated():
+    for transform in (grad, jacobian, hessian):
+        with pytest.raises(TypeError, match=r"0 positional arguments came; .*; pass what is differentiated by position$"):
+            transform(cubic)(x=X)
+
+
+def test_arguments_are_counted_from_the_end_too():
+    def f(x, y):
+        return np.sum(x * y * y)
+
+    close(grad(f, -1)(X, V), 2 * X * V)
+    gy, gx = grad(f, (np.int64(-1), 0))(X, V)
+    close(gx, V * V)
+    close(gy, 2 * X * V)
+    close(jacobian(f, -2)(X, V), V * V)
+    close(hessian(f, -1)(X, V), np.diag(2 * X))
+
+
+@pytest.mark.parametrize("wrong", [None, "a", np.array("a"), np.array([None])], ids=str)
+def test_a_result_that_is_no_number_is_refused(wrong):
+    calls = [
+        lambda f: jacobian(f)(X),
+        lambda f: jvp(f, X, V),
+        lambda f: vjp(f, X),
+        lambda f: jvp(lambda x: {"a": x, "b": [f(x)]}, X, V),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"the function returned [^\n]*, expected a number, an array of numbers or a Tensor$"):
+            call(lambda x: wrong)
+    for call in (grad(lambda x: wrong), grad(lambda x: (wrong, None), has_aux=True)):
+        with pytest.raises(ValueError, match=r"grad: the function returned .*, expected one number; use vjp or jacobian for more"):
+            call(X)
+
+
+def test_what_does_not_depend_on_the_argument_has_the_gradient_zero():
+    close(grad(lambda x: 3.0)(X), 0 * X)
+    y, dy = jvp(lambda x: {"a": 3.0, "b": (x, np.ones(2))}, X, V)
+    close(dy["a"], 0)
+    close(dy["b"][0], V)
+    close(dy["b"][1], np.zeros(2))
+    assert y["a"] == 3.0
+
+
 def test_errors():
     with pytest.raises(ValueError, match=r"expected one number; use vjp or jacobian"):
         grad(lambda x: x * 2)(X)
     with pytest.raises(ValueError, match=r"a vector has shape \(2,\), expected \(3,\)"):
         vjp(lambda x: x * 2, X)[1](np.ones(2))
-    with pytest.raises(TypeError, match="argnums=1, but only 1 positional"):
-        grad(cubic, 1)(X)
     with pytest.raises(TypeError, match="int64 have no gradient"):
         grad(cubic)(np.arange(3))
 

@@ -10,9 +10,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tinygrad_notes.functional.define import no_generator
+
 import numpy as np
 
 Batch = tuple[np.ndarray, np.ndarray]
+
+
+def check_rng(name: str, rng: Any) -> None:
+    if not isinstance(rng, np.random.Generator):
+        raise no_generator(name, rng)
+
 
 # --- text ---------------------------------------------------------------------------------
 
@@ -88,6 +96,7 @@ def batches(ids: np.ndarray, batch: int, context: int, rng: np.random.Generator)
     ids: (N,) integers, N > context. Each draw takes one call of rng.integers, so that training
     resumes bit for bit from a saved rng.bit_generator.state.
     """
+    check_rng("batches", rng)
     ids = check_window("batches", ids, batch, context)
 
     def draw() -> Iterator[Batch]:
@@ -145,6 +154,7 @@ def digits_split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def gaussian_ring(n: int, rng: np.random.Generator, modes: int = 8, radius: float = 2.0, std: float = 0.1) -> Batch:
     """A mixture of `modes` equal Gaussians around a circle. Labels: the mode, 0 at angle 0, counter-clockwise."""
+    check_rng("gaussian_ring", rng)
     mode = rng.integers(modes, size=n)
     angle = mode * (2 * math.pi / modes)
     points = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1) + std * rng.normal(size=(n, 2))
@@ -153,6 +163,7 @@ def gaussian_ring(n: int, rng: np.random.Generator, modes: int = 8, radius: floa
 
 def two_moons(n: int, rng: np.random.Generator, noise: float = 0.1) -> Batch:
     """Two interlocked half circles of radius 1: around (0, 0) above (label 0), around (1, 0.5) below (label 1)."""
+    check_rng("two_moons", rng)
     moon = rng.integers(2, size=n)
     angle, side = rng.uniform(0, math.pi, n), 1 - 2 * moon
     points = np.stack([moon + side * np.cos(angle), 0.5 * moon + side * np.sin(angle)], axis=1)
@@ -161,6 +172,7 @@ def two_moons(n: int, rng: np.random.Generator, noise: float = 0.1) -> Batch:
 
 def checkerboard(n: int, rng: np.random.Generator, squares: int = 4) -> Batch:
     """Uniform over the dark squares of a board of `squares` by `squares` on [-2, 2]^2; lower left is dark. Labels: column + squares * row."""
+    check_rng("checkerboard", rng)
     row, column = np.nonzero((np.add.outer(np.arange(squares), np.arange(squares)) % 2) == 0)
     square = rng.integers(len(row), size=n)
     corner = np.stack([column, row], axis=1)[square]
@@ -170,6 +182,7 @@ def checkerboard(n: int, rng: np.random.Generator, squares: int = 4) -> Batch:
 
 def swiss_roll(n: int, rng: np.random.Generator, noise: float = 0.05) -> Batch:
     """A spiral of one and a half turns that ends at radius 2. Labels: the place along it, float32 in [0, 1]."""
+    check_rng("swiss_roll", rng)
     place = rng.uniform(size=n)
     angle = 1.5 * math.pi * (1 + 2 * place)
     points = angle[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1) * (2 / (4.5 * math.pi))
@@ -183,18 +196,21 @@ ADDITION_SYMBOLS = "0123456789+="  # an id in the addition task is a place in th
 
 def copy_task(n: int, length: int, symbols: int, rng: np.random.Generator) -> Batch:
     """Random ids in [0, symbols), x (n, length); y is x."""
+    check_rng("copy_task", rng)
     x = rng.integers(symbols, size=(n, length))
     return x, x.copy()
 
 
 def reverse_task(n: int, length: int, symbols: int, rng: np.random.Generator) -> Batch:
     """Random ids in [0, symbols), x (n, length); y is x from right to left."""
+    check_rng("reverse_task", rng)
     x = rng.integers(symbols, size=(n, length))
     return x, x[:, ::-1].copy()
 
 
 def sort_task(n: int, length: int, symbols: int, rng: np.random.Generator) -> Batch:
     """Random ids in [0, symbols), x (n, length); y is x in ascending order."""
+    check_rng("sort_task", rng)
     x = rng.integers(symbols, size=(n, length))
     return x, np.sort(x, axis=1)
 
@@ -204,6 +220,7 @@ def addition_task(n: int, width: int, rng: np.random.Generator) -> Batch:
 
     Ids are places in ADDITION_SYMBOLS; the most significant digit comes first; short numbers get leading zeros.
     """
+    check_rng("addition_task", rng)
     if not 1 <= width <= 18:
         raise ValueError(f"addition_task: width is {width}, expected 1 to 18 digits, whose sums fit an int64; use a smaller width")
     a, b = rng.integers(10**width, size=(2, n, 1))
@@ -263,6 +280,7 @@ def minibatches(n: int, batch: int, rng: np.random.Generator) -> Epochs:
     Each epoch holds every index once; its last batch is smaller where n does not divide.
     `.epoch` and `.position` tell where it is, `.state()` and `.restore(state)` resume it.
     """
+    check_rng("minibatches", rng)
     if n < 1 or batch < 1:
         raise ValueError(f"minibatches: n is {n} and batch {batch}, expected at least 1 each; check that the data is not empty")
     return Epochs(n, batch, rng)

@@ -9,6 +9,7 @@ from typing import Any
 from tinygrad_notes import threads
 from tinygrad_notes.binding import describe, map_structure
 from tinygrad_notes.core import gradients
+from tinygrad_notes.functional.define import no_generator
 from tinygrad_notes.functional.losses import divisors
 from tinygrad_notes.transforms import stop_gradient
 
@@ -27,7 +28,8 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
     Generator of its own, seeded from it. params, unused: as for `gradients`.
 
     Raises ValueError in its first call if the halves do not add up to the whole, in value or gradients: a loss that couples the
-    examples of a batch (contrastive losses, batch normalisation) cannot be cut. For that, this call also runs the whole batch, without rng.
+    examples of a batch (contrastive losses, batch normalisation) cannot be cut. For that, this call also runs the whole batch, without rng;
+    FloatingPointError if what it finds there is not finite.
     Needs threadpoolctl, which keeps BLAS to one thread for each half.
     """
     if isinstance(reason := threads.blas_pools(), str):
@@ -46,6 +48,8 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
 
     def step(*batch, rng: np.random.Generator | None = None):
         nonlocal checked
+        if not isinstance(rng, np.random.Generator | None):
+            raise no_generator("data_parallel", rng, ", or None")
         n = _examples(batch)
         cut = (n + 1) // 2
         parts = [tuple(a[:cut] for a in batch), tuple(a[cut:] for a in batch)] if n > 1 else [batch]
@@ -109,6 +113,12 @@ def _check(half: Callable, params: Any, batch: tuple, parts: list) -> None:
     runs = [half(arrays, {}) for arrays in (batch, *parts)]
     share = _share(runs[1][1], runs[2][1], len(parts[0][0]), len(batch[0]))
     whole, a, b = (_flat(value, params) for value, _ in runs)
+    for i, x in enumerate((*whole, *a, *b)):
+        if not np.isfinite(x).all():
+            what = f"is {x.item():.6g}" if i % len(whole) == 0 else "has a gradient that is not finite"
+            raise FloatingPointError(
+                f"data_parallel: the loss of the first batch {what}, so its halves cannot be compared; check.anomaly() names the op that made it"
+            )
     together = [share * x + (1 - share) * y for x, y in zip(a, b)]
     tolerance = 2e-5 if whole[0].dtype.itemsize < 8 else 1e-9
     steepest = max((_largest(x) for run in (whole[1:], a[1:], b[1:]) for x in run), default=0.0)

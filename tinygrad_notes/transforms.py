@@ -65,6 +65,26 @@ class _Run:
         return [map_structure(lambda t, _: _zeros_unless(found.get(t.node), t), child) for child in self.children]
 
 
+def _numeric(x):
+    return isinstance(x, Variable) or np.asarray(x).dtype.kind in "fiub"
+
+
+def _checked(name, x):
+    if not _numeric(x):
+        raise TypeError(f"{name}: the function returned {describe(x)}, expected a number, an array of numbers or a Tensor")
+
+
+def _places(name, argnums, args):
+    """Where the differentiated arguments stand, counted from 0, each once."""
+    n = len(args)
+    places = [i % n for i in argnums if isinstance(i, int | np.integer) and -n <= i < n]
+    if not places or len({*places}) < len(argnums):
+        raise TypeError(
+            f"{name}: argnums={', '.join(map(repr, argnums)) or ()}, but {n} positional arguments came; expected different integers from {-n} up to, but not including, {n}; pass what is differentiated by position"
+        )
+    return places
+
+
 def _child(x, path):
     return IDENTITY(x) if isinstance(x, Variable) else Tensor(x)
 
@@ -115,24 +135,20 @@ def _cotangents(y: Any, g: Any, name: str) -> dict[Node, Any]:
 def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable:
     """The function that returns (f(...), its gradient in the arguments `argnums`).
 
-    f returns one number, or (number, anything) with has_aux=True. An argument is an array, a
-    number, or nested lists, tuples and dicts of them; its gradient has the same structure.
+    f returns one number, or (number, anything) with has_aux=True. An argument is an array, a number, or nested lists,
+    tuples and dicts of them; its gradient has the same structure, and is zero where f does not depend on it.
     """
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    several = isinstance(argnums, tuple | list)
 
     @wraps(f)
     def run(*args, **kwargs):
-        if max(numbers) >= len(args):
-            raise TypeError(
-                f"grad: argnums={argnums}, but only {len(args)} positional arguments came; pass the differentiated ones by position"
-            )
-        run = _Run(f, args, numbers, kwargs)
+        run = _Run(f, args, _places("grad", argnums if several else (argnums,), args), kwargs)
         y = run.y[0] if has_aux else run.y
-        if not isinstance(y, (Variable, np.ndarray, np.generic, int, float)) or getattr(y, "size", 1) != 1:
+        if isinstance(y, tuple | list | dict) or not _numeric(y) or np.size(y) != 1:
             raise ValueError(f"grad: the function returned {describe(y)}, expected one number; use vjp or jacobian for more")
         seeds = {y.node: np.ones_like(y.value)} if isinstance(y, Variable) else {}
         grads = run.pull(seeds, higher=run.outer)
-        return run.release(run.y), grads[0] if isinstance(argnums, int) else tuple(grads)
+        return run.release(run.y), tuple(grads) if several else grads[0]
 
     return run
 
@@ -152,6 +168,7 @@ def grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False)
 def vjp(f: Callable, *args: Any) -> tuple[Any, Callable]:
     """f(*args), and the function that maps a vector v of the shape of f(*args) to v^T J: a tuple, one per argument."""
     run = _Run(f, args, range(len(args)))
+    map_structure(lambda x, _: _checked("vjp", x), run.y)
 
     def pull(v):
         return tuple(run.pull(_cotangents(run.y, v, "vjp"), run.outer or bool(tensors(v)), retain=True))
@@ -166,23 +183,12 @@ def jvp(f: Callable, args: Any, tangents: Any) -> tuple[Any, Any]:
     """
     args, tangents = (args, tangents) if isinstance(args, tuple) else ((args,), (tangents,))
     run = _Run(f, args, range(len(args)))
-    dummies: list = []
-
-    def dummy(t, _):
-        dummies.append(Tensor(np.zeros_like(t.value)) if isinstance(t, Variable) else None)
-        return dummies[-1] if dummies[-1] is not None else np.zeros_like(t)
-
-    pulled = run.pull(_cotangents(run.y, map_structure(dummy, run.y), "jvp"), higher=True)
+    map_structure(lambda x, _: _checked("jvp", x), run.y)
+    dummies = map_structure(lambda t, _: Tensor(np.zeros_like(t.value)) if isinstance(t, Variable) else np.zeros_like(t), run.y)
+    pulled = run.pull(_cotangents(run.y, dummies, "jvp"), higher=True)
     seeds = _cotangents(pulled, list(tangents), "jvp")
-    higher = run.outer or bool(tensors(tangents))
-    found = walk(seeds, [d.node for d in dummies if d is not None], higher=higher)
-    order = iter(dummies)
-
-    def give(t, _):
-        d = next(order)
-        return np.zeros_like(t) if d is None else _zeros_unless(found.get(d.node), d)
-
-    return run.release(run.y), map_structure(give, run.y)
+    found = walk(seeds, [d.node for d in tensors(dummies)], higher=run.outer or bool(tensors(tangents)))
+    return run.release(run.y), map_structure(lambda d, _: _zeros_unless(found.get(d.node), d) if isinstance(d, Variable) else d, dummies)
 
 
 def hvp(f: Callable, args: Any, tangents: Any) -> Any:
@@ -202,10 +208,11 @@ def jacobian(f: Callable, argnum: int = 0) -> Callable:
 
     @wraps(f)
     def run(*args, **kwargs):
-        run = _Run(f, args, (argnum,), kwargs)
+        run = _Run(f, args, _places("jacobian", (argnum,), args), kwargs)
         x, y = run.children[0], run.y
         if not isinstance(x, Variable) or isinstance(y, tuple | list | dict):
             raise TypeError("jacobian: the argument and the result must be one array each; use vjp for structures")
+        _checked("jacobian", y)
         if not isinstance(y, Variable):
             return np.zeros(np.shape(y) + x.shape, x.dtype)
         rows = []
@@ -267,8 +274,7 @@ class _Recompute:
         with _replayed(self.states):
             y = self.rerun()
         second = [few_of(t.value) for t in y]
-        same = len(second) == len(self.first) and all(map(alike, second, self.first))
-        if not same:
+        if len(second) != len(self.first) or not all(map(alike, second, self.first)):
             raise RuntimeError(
                 "checkpoint: the second run gave other values than the first, so its gradient would be wrong; pass every Generator as an argument, and keep no other state"
             )

@@ -1,4 +1,5 @@
-"""`python -m walkthroughs` lists the course; `python -m walkthroughs language/gpt [--quick]` runs one of its scripts.
+"""`python -m walkthroughs` lists the course; `python -m walkthroughs language/gpt [--quick]` runs one of its scripts;
+`python -m walkthroughs language` lists one family.
 
 Arguments after the name are the script's own. A script's docstring begins with its title and may
 have a line `RUNNING TIME: ...`, which the list shows.
@@ -7,6 +8,7 @@ have a line `RUNNING TIME: ...`, which the list shows.
 import ast
 import runpy
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 import tinygrad_notes  # noqa: F401  (before a script imports NumPy)
@@ -40,18 +42,43 @@ def describe(path: Path) -> str:
     return " ".join([lines[0], *(f"[{time}]" for time in times)])
 
 
+def named(asked: str) -> str:
+    """language/gpt for language/gpt.py, walkthroughs/language/gpt.py and ./walkthroughs/language/gpt.py, as the Tab key completes them."""
+    path = asked.replace("\\", "/").removeprefix("./").removeprefix("walkthroughs/")
+    return path.removesuffix(".py").rstrip("/")
+
+
+def advice(name: str, found: dict[str, Path]) -> str:
+    """The script that may have been meant, by its whole name or by its last part; all of them where none is near."""
+    whole = {written: script for script in found for written in (script, script.partition("/")[2])}
+    for near in get_close_matches(name, whole, n=1):
+        return f"did you mean {whole[near]}? Without a name, all are listed"
+    return f"choose one of {', '.join(found)}"
+
+
+def run(path: Path, arguments: list[str]) -> int:
+    """The exit status of a script: 130, as of every program that Ctrl-C stops, without a traceback."""
+    sys.argv = [str(path), *arguments]
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     found = scripts()
-    if not arguments or arguments[0] in ("-h", "--help", "--names"):
-        for name, path in found.items():
-            print(name if arguments == ["--names"] else f"{name:24} {describe(path)}")
-        return 0
-    name = arguments[0].removesuffix(".py")
-    if name not in found:
-        print(f"walkthroughs: there is no {arguments[0]!r}; choose one of {', '.join(found)}", file=sys.stderr)
+    asked = arguments[0] if arguments else "--help"
+    name = named(asked)
+    if name in found:
+        return run(found[name], arguments[1:])
+    family = {script: path for script, path in found.items() if script.startswith(f"{name}/")}
+    if not family and asked not in ("-h", "--help", "--names"):
+        print(f"walkthroughs: there is no {asked!r}; {advice(name, found)}", file=sys.stderr)
         return 2
-    sys.argv = [str(found[name]), *arguments[1:]]
-    runpy.run_path(str(found[name]), run_name="__main__")
+    for script, path in (family or found).items():
+        print(script if arguments == ["--names"] else f"{script:24} {describe(path)}")
     return 0
 
 

@@ -4,6 +4,7 @@ import math
 
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes import functional as F
+from tinygrad_notes.functional.losses import divisors
 
 import numpy as np
 import pytest
@@ -168,3 +169,35 @@ def test_errors(call, kind, message):
     with pytest.raises(kind) as error:
         call()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("loss", [F.mse, F.l1, F.huber, F.binary_cross_entropy_with_logits, F.kl_div])
+def test_nothing_has_no_mean(loss):
+    for empty in (np.zeros((0, 3)), Tensor(np.zeros((0, 3))), []):
+        with pytest.raises(ValueError) as error:
+            loss(empty, np.zeros(np.shape(empty)))
+        assert str(error.value) == f"{loss.__name__}: x is empty, so there is no mean; skip this batch, or use reduction='sum'"
+        assert loss(empty, np.zeros(np.shape(empty)), reduction="sum") == 0
+
+
+def test_a_divergence_of_no_examples_has_no_mean_over_the_batch():
+    with pytest.raises(ValueError, match="kl_div: x is empty, so there is no mean"):
+        F.kl_div(np.zeros((0, 3)), np.zeros((0, 3)), "batchmean")
+
+
+def test_half_a_batch_may_be_empty():
+    """As in data_parallel, where the other half has the whole weight."""
+    token = divisors.set([])
+    try:
+        assert [loss(np.zeros(0), np.zeros(0)) for loss in (F.mse, F.l1, F.huber)] == [0, 0, 0]
+        assert divisors.get() == [0, 0, 0]
+    finally:
+        divisors.reset(token)
+
+
+@pytest.mark.parametrize("delta", [-1, 0, float("nan")])
+def test_the_delta_of_huber_is_above_zero(delta):
+    with pytest.raises(ValueError, match=rf"^huber: delta is {delta}, expected a number above 0$"):
+        F.huber(X, X, delta)
+    with pytest.raises(TypeError, match=r"^huber: delta is str a, expected a number$"):
+        F.huber(X, X, "a")

@@ -1,6 +1,6 @@
 """Layers: kinds and shapes of their attributes, float32, buffers, the printed outline, errors."""
 
-from tinygrad_notes import Tensor, gradients, nn
+from tinygrad_notes import Tensor, gradients, nn, tree
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn.cache import KVCache
 from tinygrad_notes.transforms import checkpoint
@@ -195,7 +195,7 @@ ERRORS = [
     ),
     (
         lambda: nn.MultiHeadAttention(8, 0, rng=RNG(0)),
-        "MultiHeadAttention: width 8, heads 0, kv_heads 0; expected each to divide the one before",
+        "MultiHeadAttention: heads=0, expected at least 1",
     ),
     (
         lambda: KVCache((2, 1, 4, 3)).extend(np.ones((3, 1, 1, 3)), np.ones((3, 1, 1, 3))),
@@ -226,3 +226,53 @@ def test_errors(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert str(error.value) == message
+
+
+SIZED = {
+    "Linear: n_in": lambda n: nn.Linear(n, 2, rng=RNG(0)),
+    "Linear: n_out": lambda n: nn.Linear(2, n, rng=RNG(0)),
+    "Embedding: vocabulary": lambda n: nn.Embedding(n, 2, rng=RNG(0)),
+    "Embedding: width": lambda n: nn.Embedding(2, n, rng=RNG(0)),
+    "LayerNorm: width": lambda n: nn.LayerNorm(n),
+    "RMSNorm: width": lambda n: nn.RMSNorm(n),
+    "GroupNorm: channels": lambda n: nn.GroupNorm(1, n),
+    "BatchNorm1d: channels": lambda n: nn.BatchNorm1d(n),
+    "BatchNorm2d: channels": lambda n: nn.BatchNorm2d(n),
+    "Conv1d: inputs": lambda n: nn.Conv1d(n, 2, 3, rng=RNG(0)),
+    "Conv2d: inputs": lambda n: nn.Conv2d(n, 2, 3, rng=RNG(0)),
+    "Conv2d: outputs": lambda n: nn.Conv2d(2, n, 3, rng=RNG(0)),
+    "ConvTranspose2d: outputs": lambda n: nn.ConvTranspose2d(2, n, 3, rng=RNG(0)),
+    "MultiHeadAttention: width": lambda n: nn.MultiHeadAttention(n, 1, rng=RNG(0)),
+    "MultiHeadAttention: kv_heads": lambda n: nn.MultiHeadAttention(4, 2, kv_heads=n, rng=RNG(0)),
+    "MultiHeadAttention: context_width": lambda n: nn.MultiHeadAttention(4, 2, context_width=n, rng=RNG(0)),
+}
+
+
+@pytest.mark.parametrize("layer", SIZED)
+@pytest.mark.parametrize("n", [0, -3, "3", 2.0, True, (2,)], ids=repr)
+def test_sizes_are_integers_above_zero(layer, n):
+    kind, expected = (ValueError, "at least 1") if type(n) is int else (TypeError, "an integer")
+    with pytest.raises(kind) as error:
+        SIZED[layer](n)
+    assert str(error.value) == f"{layer}={n!r}, expected {expected}"
+
+
+@pytest.mark.parametrize("layer", SIZED)
+def test_sizes_may_be_numpys_integers(layer):
+    assert tree.state_dict(SIZED[layer](np.int64(2))).keys() == tree.state_dict(SIZED[layer](2)).keys()
+
+
+def test_sequential_takes_layers_not_lists_of_them():
+    for wrong in ([nn.LayerNorm(2)], (nn.LayerNorm(2),)):
+        with pytest.raises(
+            TypeError, match=r"^Sequential: member 1 is of type \w+, expected a layer or function; unpack it: Sequential\(\*layers\)$"
+        ):
+            nn.Sequential(F.relu, wrong)
+    with pytest.raises(TypeError, match=r"^Sequential: member 0 is of type int, expected a layer or function$"):
+        nn.Sequential(1)
+
+
+@pytest.mark.parametrize("p", [2, -0.1, float("nan"), "a", None], ids=repr)
+def test_a_dropout_of_no_probability_is_refused_when_it_is_made(p):
+    with pytest.raises((TypeError, ValueError), match=r"^dropout: p is [^\n]*, expected a probability between 0 and 1$"):
+        nn.Dropout(p)

@@ -1,6 +1,6 @@
 """How wrong a prediction is, as one number to be made small.
 
-`reduction` is "mean" over all elements (or targets), "sum", or "none". Definitions follow PyTorch.
+`reduction` is "mean" over all elements (or targets; ValueError if there are none), "sum", or "none". Definitions follow PyTorch.
 """
 
 from contextvars import ContextVar
@@ -22,9 +22,16 @@ def noted(n):
     return n
 
 
+def count(name, n):
+    """What a mean over n elements divides by."""
+    if n == 0 and divisors.get() is None:
+        raise ValueError(f"{name}: x is empty, so there is no mean; skip this batch, or use reduction='sum'")
+    return noted(n)
+
+
 def reduce(name, losses, reduction):
     if reduction == "mean":
-        return losses.sum() / noted(losses.size)
+        return losses.sum() / count(name, losses.size)
     if reduction == "sum":
         return losses.sum()
     if reduction == "none":
@@ -48,7 +55,7 @@ def difference(name, x, target):
 @takes_lists("x", "target")
 def mse(x, target, reduction="mean"):
     """(x - target)^2."""
-    if reduction == "mean":
+    if reduction == "mean" and x.size:
         check_same_shape("mse", x, target)
         noted(x.size)
         return kernels.squared_error(x, target)
@@ -64,6 +71,8 @@ def l1(x, target, reduction="mean"):
 @takes_lists("x", "target")
 def huber(x, target, delta=1.0, reduction="mean"):
     """d^2 / 2 for |d| <= delta, else delta * (|d| - delta / 2), d = x - target (Huber, 1964)."""
+    if not np.all(delta > 0):
+        raise ValueError(f"huber: delta is {delta}, expected a number above 0")
     d = difference("huber", x, target)
     near = np.clip(d, -delta, delta)
     return reduce("huber", near * (d - 0.5 * near), reduction)
@@ -95,7 +104,7 @@ def kl_div(log_q, p, reduction="mean"):
     """
     check_same_shape("kl_div", log_q, p)
     losses = p * (np.log(np.where(p > 0, p, 1)) - log_q)
-    return losses.sum() / noted(len(losses)) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
+    return losses.sum() / count("kl_div", len(losses)) if reduction == "batchmean" else reduce("kl_div", losses, reduction)
 
 
 # --- classification -----------------------------------------------------------------------------

@@ -25,12 +25,14 @@ class MultiHeadAttention(Module):
 
     def __init__(self, width, heads, *, kv_heads=None, context_width=None, bias=True, rng, dtype=np.float32):
         kv_heads = heads if kv_heads is None else kv_heads
-        if min(width, heads, kv_heads) < 1 or width % heads or heads % kv_heads:
+        source = width if context_width is None else context_width
+        init.check_sizes("MultiHeadAttention", width=width, heads=heads, kv_heads=kv_heads, context_width=source)
+        if width % heads or heads % kv_heads:
             raise ValueError(
                 f"MultiHeadAttention: width {width}, heads {heads}, kv_heads {kv_heads}; expected each to divide the one before"
             )
         self.heads, self.kv_heads = heads, kv_heads
-        inner, source = width // heads * kv_heads, width if context_width is None else context_width
+        inner = width // heads * kv_heads
         self.q_proj = Linear(width, width, bias=bias, rng=rng, dtype=dtype)
         self.k_proj = Linear(source, inner, bias=bias, rng=rng, dtype=dtype)
         self.v_proj = Linear(source, inner, bias=bias, rng=rng, dtype=dtype)

@@ -18,6 +18,7 @@ class Linear(Module):
     """x (..., in) -> x @ weight.T + bias (..., out)."""
 
     def __init__(self, n_in, n_out, *, bias=True, rng, dtype=np.float32):
+        init.check_sizes("Linear", n_in=n_in, n_out=n_out)
         weight, b = init.default((n_out, n_in), n_out, rng, bias=bias, dtype=dtype)
         self.weight = Tensor(weight)  # (out, in)
         self.bias = variable(b)  # (out,) or None
@@ -30,6 +31,7 @@ class Embedding(Module):
     """ids (...) integers below V -> weight[ids] (..., C); rows start as draws from N(0, 1)."""
 
     def __init__(self, vocabulary, width, *, rng, dtype=np.float32):
+        init.check_sizes("Embedding", vocabulary=vocabulary, width=width)
         self.weight = Tensor(init.normal((vocabulary, width), rng, dtype=dtype))  # (V, C)
 
     def __call__(self, ids):
@@ -40,6 +42,7 @@ class Dropout(Module):
     """Elements become 0 with probability p where an rng is passed; see functional.dropout."""
 
     def __init__(self, p):
+        dropout(np.zeros(0), p)  # refuses what is no probability
         self.p = p
 
     def __call__(self, x, rng=None):
@@ -54,6 +57,10 @@ class Sequential(Module):
     """
 
     def __init__(self, *layers):
+        for i, layer in enumerate(layers):
+            if not callable(layer):
+                advice = "; unpack it: Sequential(*layers)" if isinstance(layer, list | tuple) else ""
+                raise TypeError(f"Sequential: member {i} is of type {type(layer).__name__}, expected a layer or function{advice}")
         vars(self).update({str(i): layer for i, layer in enumerate(layers)})
 
     def __call__(self, x):

@@ -10,6 +10,7 @@ import numpy as np
 
 
 def check_channels(name, groups, **channels):
+    init.check_sizes(name, **channels)
     check_groups(name, groups)
     for label, n in channels.items():
         if n % groups:

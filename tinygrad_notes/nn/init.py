@@ -6,7 +6,7 @@ out * members of the kernel.
 
 import math
 
-from tinygrad_notes.functional.define import no_generator
+from tinygrad_notes.functional.define import check_integer, no_generator
 
 import numpy as np
 
@@ -16,6 +16,14 @@ def generator(rng):
     if not hasattr(rng, "uniform") or rng is np.random:
         raise no_generator("init", rng)
     return rng
+
+
+def check_sizes(layer, **sizes):
+    """TypeError or ValueError unless each size is an integer of at least 1."""
+    for label, n in sizes.items():
+        check_integer(layer, label, n)
+        if n < 1:
+            raise ValueError(f"{layer}: {label}={n}, expected at least 1")
 
 
 def zeros(shape, dtype=np.float32):

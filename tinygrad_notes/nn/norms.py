@@ -16,6 +16,7 @@ class LayerNorm(Module):
     """Over the last axis: x (..., C) -> (..., C)."""
 
     def __init__(self, width, *, eps=1e-5, bias=True, dtype=np.float32):
+        init.check_sizes("LayerNorm", width=width)
         self.eps = eps
         self.weight = Tensor(init.ones(width, dtype))  # (C,)
         self.bias = Tensor(init.zeros(width, dtype)) if bias else None  # (C,)
@@ -28,6 +29,7 @@ class RMSNorm(Module):
     """Over the last axis, without mean and bias: x (..., C) -> (..., C)."""
 
     def __init__(self, width, *, eps=1e-6, dtype=np.float32):
+        init.check_sizes("RMSNorm", width=width)
         self.eps = eps
         self.weight = Tensor(init.ones(width, dtype))  # (C,)
 
@@ -39,6 +41,7 @@ class GroupNorm(Module):
     """Over groups of channels and all positions of a sample: x (N, C, ...). silu: followed by the SiLU, in the same kernel."""
 
     def __init__(self, groups, channels, *, eps=1e-5, silu=False, dtype=np.float32):
+        init.check_sizes("GroupNorm", channels=channels)
         check_groups("GroupNorm", groups)
         if channels % groups:
             raise ValueError(f"GroupNorm: {channels} channels do not divide into {groups} groups; choose a divisor")
@@ -57,6 +60,7 @@ class BatchNorm(Module):
     shapes: ClassVar[dict[int, str]] = {}  # the ranks of x that are taken
 
     def __init__(self, channels, *, eps=1e-5, momentum=0.1, dtype=np.float32):
+        init.check_sizes(type(self).__name__, channels=channels)
         self.eps, self.momentum = eps, momentum
         self.weight = Tensor(init.ones(channels, dtype))  # (C,)
         self.bias = Tensor(init.zeros(channels, dtype))  # (C,)

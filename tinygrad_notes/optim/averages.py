@@ -6,6 +6,7 @@ from typing import Any
 
 from tinygrad_notes.binding import map_structure
 from tinygrad_notes.core import describe
+from tinygrad_notes.optim.optimizer import fraction
 from tinygrad_notes.tensor import Tensor
 from tinygrad_notes.tree import leaves, match_state, snapshot, state_dict, uninterrupted, write
 
@@ -37,7 +38,11 @@ def clip_by_global_norm(grads: Any, max_norm: float) -> tuple[Any, float]:
     Pascanu, Mikolov and Bengio 2013, algorithm 1. Gradients within the norm come back as they are,
     as do those whose norm is not finite: an optimizer refuses them by name.
     """
-    if not max_norm > 0:
+    try:
+        fits = max_norm > 0
+    except TypeError:
+        raise TypeError(f"clip_by_global_norm: max_norm is {describe(max_norm)}, expected a number above 0") from None
+    if not fits:
         raise ValueError(f"clip_by_global_norm: max_norm is {max_norm}, expected a number above 0")
     norm = global_norm(grads)
     if norm <= max_norm or not math.isfinite(norm):
@@ -93,9 +98,7 @@ class EMA:
     """
 
     def __init__(self, model: Any, decay: float = 0.999):
-        if not 0 <= decay < 1:
-            raise ValueError(f"EMA: decay is {decay}, expected a number from 0 up to, but not including, 1")
-        self.decay = decay
+        self.decay = fraction("EMA", "decay", decay)
         self.updates = 0
         self.averages = snapshot(model)
 

@@ -151,13 +151,14 @@ class Optimizer:
         return float(x)
 
     def _fraction(self, name: str, x: float) -> float:
+        return fraction(self._name, name, x)
+
+    def _betas(self, betas: Any) -> tuple[float, float]:
         try:
-            fits = 0 <= x < 1
-        except TypeError:
-            raise TypeError(f"{self._name}: {name} is {describe(x)}, expected a number from 0 up to, but not including, 1") from None
-        if not fits:
-            raise ValueError(f"{self._name}: {name} is {x}, expected a number from 0 up to, but not including, 1")
-        return float(x)
+            beta1, beta2 = betas
+        except (TypeError, ValueError):
+            raise TypeError(f"{self._name}: betas is {describe(betas)}, expected a pair of numbers, such as (0.9, 0.99)") from None
+        return self._fraction("betas[0]", beta1), self._fraction("betas[1]", beta2)
 
     def _flatten(self, structure: Any, what: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -171,6 +172,8 @@ class Optimizer:
         return found
 
     def _check_leaves(self) -> None:
+        if not self._leaves:
+            raise ValueError(f"{self._name}: params has no Tensor in it, so nothing would be trained; expected parameters(model)")
         first: dict[int, str] = {}
         for path, t in self._leaves.items():
             if not isinstance(t, Tensor) or not isinstance(t.node, Leaf):
@@ -304,6 +307,17 @@ class Optimizer:
                 pieces.append((path, first, stop))
                 end += stop - first
         close()
+
+
+def fraction(owner: str, name: str, x: float) -> float:
+    """x as a float, or an error unless 0 <= x < 1."""
+    try:
+        fits = 0 <= x < 1
+    except TypeError:
+        raise TypeError(f"{owner}: {name} is {describe(x)}, expected a number from 0 up to, but not including, 1") from None
+    if not fits:
+        raise ValueError(f"{owner}: {name} is {x}, expected a number from 0 up to, but not including, 1")
+    return float(x)
 
 
 def all_finite(x: np.ndarray) -> bool:

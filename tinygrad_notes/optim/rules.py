@@ -68,7 +68,7 @@ class Adam(Optimizer):
 
     def __init__(self, params, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decay=None):
         super().__init__(params, lr=lr, weight_decay=weight_decay, decay=decay)
-        self.beta1, self.beta2 = self._fraction("betas[0]", betas[0]), self._fraction("betas[1]", betas[1])
+        self.beta1, self.beta2 = self._betas(betas)
         self.eps = self._at_least_zero("eps", eps)
 
     def update(self, p, g, lr, decay, moments, scratch):
@@ -194,7 +194,7 @@ class Lion(Optimizer):
 
     def __init__(self, params, *, lr, betas=(0.9, 0.99), weight_decay=0.0, decay=None):
         super().__init__(params, lr=lr, weight_decay=weight_decay, decay=decay)
-        self.beta1, self.beta2 = self._fraction("betas[0]", betas[0]), self._fraction("betas[1]", betas[1])
+        self.beta1, self.beta2 = self._betas(betas)
 
     def update(self, p, g, lr, decay, moments, scratch):
         a, b = scratch

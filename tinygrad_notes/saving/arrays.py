@@ -74,7 +74,7 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metad
 
 
 def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file by name, in memory of their own; bfloat16 is widened to float32, exactly.
+    """The arrays of a safetensors file by name, in the order of its header, in memory of their own; bfloat16 is widened to float32, exactly.
 
     Raises CheckpointError for a file that is damaged in any byte (if it carries our checksum), cut short,
     or not in the format, and FileNotFoundError if there is none.
@@ -168,10 +168,10 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]
     content, specs, metadata, _ = _checked(file, lambda stream, size: stream.read(size))
     library = _library()
     try:
-        entries = library.deserialize(content)
+        entries = dict(library.deserialize(content))  # in another order in each run
     except library.SafetensorError as error:
         raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
-    return {name: _array(specs[name], entry["data"]) for name, entry in entries}, metadata
+    return {name: _array(spec, entries[name]["data"]) for name, spec in specs.items()}, metadata
 
 
 def map_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
