@@ -199,9 +199,7 @@ def op(function: Callable, *rules: Callable | None, **spec: Any) -> Op:
     if not spec.get("cases"):
         raise TypeError(f"op {function.__name__}: cases= is missing; list the calls that the tests shall try")
     if function in table:
-        raise ValueError(
-            f"op {label(function)}: it has rules already; two could not both be right, so change these, or give the function another name"
-        )
+        raise ValueError(f"op {label(function)}: it has rules already; change these, or give the function another name")
     made = table[function] = Op(function, rules, **spec)
     registry.append(made)
     return made
