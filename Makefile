@@ -26,7 +26,7 @@ smoke: $(VENV)/installed-test ## the tests that take less than ten seconds
 nightly: $(VENV)/installed-test ## the whole suite with ten times more drawn examples, each night others
 	HYPOTHESIS_PROFILE=nightly $(RUN) -m pytest -n $(WORKERS)
 
-mutants: $(VENV)/installed-test ## break the code in some 14,600 ways, one at a time, and see that a test fails (some minutes)
+mutants: $(VENV)/installed-test ## break the code in some 14,800 ways, one at a time, and see that a test fails (some minutes)
 	$(RUN) -m tests.mutation
 
 parity: $(VENV)/installed-parity ## install PyTorch, JAX, transformers and diffusers into .venv and compare with them
