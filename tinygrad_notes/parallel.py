@@ -1,4 +1,5 @@
-"""A batch in two halves, each with a tape of its own on a thread of its own (see threads.py).
+"""A batch in two halves, each with a tape of its own, at the same time: on two threads (see threads.py), or in two
+processes (see copies.py).
 
 It pays for steps above some ten milliseconds; docs/performance.md has the numbers.
 """
@@ -6,8 +7,8 @@ It pays for steps above some ten milliseconds; docs/performance.md has the numbe
 from collections.abc import Callable
 from typing import Any
 
-from tinygrad_notes import threads
-from tinygrad_notes.binding import describe, map_structure
+from tinygrad_notes import copies, threads, tree
+from tinygrad_notes.binding import describe, map_leaves
 from tinygrad_notes.core import gradients
 from tinygrad_notes.functional.define import no_generator
 from tinygrad_notes.functional.losses import divisors
@@ -16,7 +17,7 @@ from tinygrad_notes.transforms import stop_gradient
 import numpy as np
 
 
-def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Callable:
+def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", processes: bool = False) -> Callable:
     """The function of a batch that returns (loss as a float, gradients), each half of the batch on a thread of its own.
 
         step = data_parallel(lambda ids, targets, rng=None: gpt.loss(model, ids, targets, rng), params)
@@ -27,6 +28,11 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
     targets count for nothing; a loss that takes no mean of ours is weighted by its number of examples. rng: each half gets a
     Generator of its own, seeded from it. params, unused: as for `gradients`.
 
+    processes: the second half in a process of its own, where two threads would wait for each other whenever both run Python:
+    a fifth faster and more, for twice the memory. The process is a copy of this one (fork; Linux), made in the first call, so that
+    of what changes later it sees the batch and the values of params, and nothing that it changes is seen here: a loss
+    that counts its calls or keeps statistics needs threads. Elsewhere than on Linux, threads do the work.
+
     Raises ValueError in its first call if the halves do not add up to the whole, in value or gradients: a loss that couples the
     examples of a batch (contrastive losses, batch normalisation) cannot be cut. For that, this call also runs the whole batch, without rng;
     FloatingPointError if what it finds there is not finite.
@@ -34,7 +40,7 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
     """
     if isinstance(reason := threads.blas_pools(), str):
         raise ImportError(f"data_parallel needs one BLAS thread for each half; {reason}")
-    checked = False
+    second: Any = None  # what computes the second half, once the halves of a first batch were compared with the whole
 
     def half(arrays, kwargs):
         token = divisors.set([])
@@ -46,43 +52,96 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros") -> Call
         finally:
             divisors.reset(token)
 
+    def run(arrays, seed):
+        value, means = half(arrays, {} if seed is None else {"rng": np.random.default_rng(seed)})
+        return value.item(), means, gradients(value, params, unused=unused)
+
     def step(*batch, rng: np.random.Generator | None = None):
-        nonlocal checked
+        nonlocal second
         if not isinstance(rng, np.random.Generator | None):
             raise no_generator("data_parallel", rng, ", or None")
         n = _examples(batch)
         cut = (n + 1) // 2
         parts = [tuple(a[:cut] for a in batch), tuple(a[cut:] for a in batch)] if n > 1 else [batch]
-        noise = (
-            [{}] * len(parts) if rng is None else [{"rng": np.random.default_rng(seed)} for seed in rng.integers(2**63, size=len(parts))]
-        )
+        seeds = [None, None] if rng is None else rng.integers(2**63, size=len(parts)).tolist()
         if n == 1:
-            value, _ = half(batch, noise[0])
-            return value.item(), gradients(value, params, unused=unused)
-        if not checked:
+            value, _, grads = run(batch, seeds[0])
+            return value, grads
+        if second is None:
             _check(half, params, batch, parts)
-            checked = True
-
-        def run(i):
-            value, means = half(parts[i], noise[i])
-            return value.item(), means, gradients(value, params, unused=unused)
-
-        (a, a_means, grads), (b, b_means, others) = threads.both(lambda: run(0), lambda: run(1))
+            second = InProcess(run, params) if processes and copies.possible() else OnThread(run)
+        (a, a_means, grads), (b, b_means, others) = second.beside(parts, seeds)
         share = _share(a_means, b_means, cut, n)
-        flat: list = []
-        map_structure(lambda g, _: flat.append(g), others)
-        rest = iter(flat)
+        rest = iter(_members(others))
 
-        def add(g, _):
+        def add(g):
             g *= share
             h = next(rest)
             h *= 1 - share
             g += h
             return g
 
-        return share * a + (1 - share) * b, map_structure(add, grads)
+        return share * a + (1 - share) * b, map_leaves(add, grads)
 
     return step
+
+
+class OnThread:
+    """Both halves at the same time, the second on a thread. run(arrays, seed) -> value, means, gradients."""
+
+    def __init__(self, run: Callable):
+        self.run = run
+
+    def beside(self, parts: list[tuple], seeds: list[int | None]) -> tuple:
+        return threads.both(lambda: self.run(parts[0], seeds[0]), lambda: self.run(parts[1], seeds[1]))
+
+
+class InProcess:
+    """Both halves at the same time, the second in a copy of this process."""
+
+    def __init__(self, run: Callable, params: Any):
+        self.run, self.params = run, _members(params)
+        sizes = copies.layout(t.value for t in self.params)
+        self.weights, self.gradients = (copies.arrays_in(copies.shared_memory(copies.room(sizes)), sizes) for _ in range(2))
+        self.room = 0
+        self.copy: Any = None
+
+    def beside(self, parts: list[tuple], seeds: list[int | None]) -> tuple:
+        with threads.one_blas_thread() as two:
+            if not two:
+                return self.run(parts[0], seeds[0]), self.run(parts[1], seeds[1])
+            arrays = [np.asarray(a) for a in parts[1]]
+            sizes = copies.layout(arrays)
+            if copies.room(sizes) > self.room:
+                self.start(copies.room(sizes))
+            for mine, given in ((self.weights, [t.value for t in self.params]), (copies.arrays_in(self.batch, sizes), arrays)):
+                for to, a in zip(mine, given):
+                    np.copyto(to, a)
+            self.copy.ask(batch=sizes, seed=seeds[1])
+            first = self.run(parts[0], seeds[0])
+            answer = self.copy.wait()
+            return first, (answer["value"], answer["means"], self.gradients)
+
+    def start(self, room: int) -> None:
+        self.room, self.batch = room, copies.shared_memory(room)
+        self.copy = copies.Copy(self.answer)
+
+    def answer(self, batch: copies.Layout, seed: int | None) -> dict[str, Any]:
+        """What the copy does: the weights and the batch out of the shared memory, the gradients into it."""
+        tree.own(self.params)
+        for t, w in zip(self.params, self.weights):
+            np.copyto(t.value, w)
+            t.node.touch()
+        value, means, grads = self.run(copies.arrays_in(self.batch, batch), seed)
+        for shared, g in zip(self.gradients, _members(grads)):
+            np.copyto(shared, g)
+        return {"value": value, "means": means}
+
+
+def _members(structure: Any) -> list:
+    found: list = []
+    map_leaves(found.append, structure)
+    return found
 
 
 def _examples(batch: tuple) -> int:
@@ -131,9 +190,7 @@ def _check(half: Callable, params: Any, batch: tuple, parts: list) -> None:
 
 def _flat(value: Any, params: Any) -> list[np.ndarray]:
     """A loss and its gradients, as arrays."""
-    found = [np.asarray(stop_gradient(value))]
-    map_structure(lambda g, _: found.append(g), gradients(value, params))
-    return found
+    return [np.asarray(stop_gradient(value)), *_members(gradients(value, params))]
 
 
 def _largest(x: np.ndarray) -> float:

@@ -85,8 +85,8 @@ def _keep_to(cores: set[int]) -> None:
 
 
 @contextmanager
-def _one_blas_thread():
-    """Yields whether there is a second thread to be had, with BLAS held to one if so."""
+def one_blas_thread():
+    """Yields whether there is a second core to be had, with BLAS held to one thread if so."""
     global _limit
     if _inside.get() or cores() < 2 or not _blas_is_threaded() or not _one_at_a_time.acquire(blocking=False):
         yield False
@@ -99,6 +99,12 @@ def _one_blas_thread():
         _limit = None
         _inside.reset(token)
         _one_at_a_time.release()
+
+
+def stay_single() -> None:
+    """From now on one thread, for BLAS too: this process is one of two that share the cores."""
+    _inside.set(True)
+    blas_pools().limit(limits=1, user_api="blas")
 
 
 def _blas_is_threaded() -> bool:
@@ -114,7 +120,7 @@ def both(first: Callable, second: Callable) -> tuple[Any, Any]:
     each other whenever one leaves the interpreter: a step then takes half as long again. On a busy machine they are free
     to run wherever there is room.
     """
-    with _one_blas_thread() as two:
+    with one_blas_thread() as two:
         if not two:
             return first(), second()
         halves = _halves()
