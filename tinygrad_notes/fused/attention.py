@@ -38,7 +38,7 @@ from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
 
-FEW, SMALL = 8, 128  # queries and keys: see `columns`
+FEW = 8  # queries: see `columns`
 FORWARD, BACKWARD = 250, 300  # what one score costs beside the products of matrices, in multiply-adds
 
 
@@ -147,7 +147,7 @@ def calm(q, k, v, bias, scale):
         return False
     with np.errstate(over="ignore", invalid="ignore"):  # of nothing times infinity no bound is known: NaN is not below it
         bound = abs(scale) * math.sqrt(np.vecdot(q, q).max() * np.vecdot(k, k).max())
-        values = math.sqrt(np.vecdot(v, v).max())
+        values = math.sqrt(np.vdot(v, v))  # of all together: far from any limit, and quicker than the largest
     largest = float(np.finfo(q.dtype).max)  # e^S and v may each use up .4 of its digits, so that the sums have room for many keys
     return bound < 0.4 * math.log(largest) and values < largest**0.4
 
@@ -163,8 +163,16 @@ def with_column(x, column):
 def columns(x, T):
     """x (..., S, d) as (..., d, S), to stand on the right of a product of T rows."""
     turned = np.swapaxes(x, -1, -2)
-    # BLAS has kernels of their own for small matrices, which take twice as long where the right one is turned.
-    return np.ascontiguousarray(turned) if FEW < T and x.shape[-2] <= SMALL else turned
+    return np.ascontiguousarray(turned) if T > FEW else turned  # BLAS takes a tenth longer, and twice as long for short sequences, if it has to turn it
+
+
+def columns_and_ones(x):
+    """columns(x), and a row of ones below: (..., S, d) -> (..., d + 1, S)"""
+    *N, S, d = x.shape
+    taller = np.empty((*N, d + 1, S), x.dtype)
+    taller[..., :-1, :] = np.swapaxes(x, -1, -2)
+    taller[..., -1, :] = 1
+    return taller
 
 
 def over_queries(x):
@@ -258,7 +266,7 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
     (y, L, bad, no_maximum), (N, R, T, _), S = saved, q.shape, k.shape[2]
     dy = dy.reshape(y.shape)
     k, v = without(bad, k, v)
-    k1T, v1T = columns(with_column(k, 1), T), columns(with_column(v, 1), T)
+    k1T, v1T = columns_and_ones(k), columns_and_ones(v)
     dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
 
     def some_heads(n):
