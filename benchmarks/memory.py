@@ -24,6 +24,13 @@ def peak() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
+def children() -> int:
+    """Bytes that the processes which this one has started hold for themselves (Linux). They give nothing back, so this is their peak too."""
+    ids = [number for task in Path("/proc/self/task").glob("*/children") for number in task.read_text().split()]
+    lines = [line for number in ids for line in Path(f"/proc/{number}/smaps_rollup").read_text().splitlines()]
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
 def field(name: str) -> int:
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name + ":"))
     return int(line.split()[1]) * 1024

@@ -62,7 +62,8 @@ differs is not timed, and the table says so. Tolerances: loss {loss:.0e}; each g
 largest; the weights' movement {movement:.0%}; the first {tokens} tokens written are equal (why these: benchmarks/compare.py).
 
 - **tinygrad_notes**: models/language/gpt.py for the GPTs, tinygrad_notes.nn for the others, with no setting made for the benchmark.
-- **data_parallel**: the same with tinygrad_notes.parallel.data_parallel: each half of the batch on a thread of its own.
+- **data_parallel**: the same with tinygrad_notes.parallel.data_parallel: each half of the batch on a thread of its own, or, with
+  `processes=True`, in a process of its own.
 - **PyTorch eager**: torch.nn, scaled_dot_product_attention, torch.optim.AdamW, all by default.
 - **PyTorch, best**: AdamW with `fused=True`, and on CPUs of AMD an MKL that was told the CPU is Intel's, so that it uses AVX-512 (benchmarks/mkl.py).
   `torch.compile` is left out: {compiled}
@@ -77,7 +78,8 @@ step. "Functions of NumPy" are ops and their rules, "engine" is all that is left
 The small workloads (W1, W2, W5) pay for Python: a call of NumPy on a small array takes as long as on an empty one, so that NumPy by hand is at
 the target or not much below it, and the engine's own work (the tape, below) comes on top. W3 and W6 pay for one pass over memory after another,
 with the interpreter between them, where PyTorch has fused loops on both cores: compare the kernels below."""
-OURS = (REFERENCE, "ours-parallel")
+HALVES = ("ours-threads", "ours-processes")
+OURS = (REFERENCE, *HALVES)
 COMPILED = "on a GPT's MLP it took half a minute to compile and then ran no faster than eager (its matrix products are MKL's too), so it would not be the best column."
 
 
@@ -184,11 +186,12 @@ def missed(rows) -> str:
         found = row["cells"].get(REFERENCE, {}).get("ratio")
         if w.target is None or not found or meets(w, row["cells"], *OURS):
             continue
-        parallel = row["cells"].get("ours-parallel", {}).get("ratio")
+        halves = {ENGINES[key].title: row["cells"].get(key, {}).get("ratio") for key in HALVES}
         floor = row["cells"].get("numpy", {}).get("ratio")
         line = f"- {w.key}: {found[1]:.2f} for a target of {w.target:.2f}, {found[1] / w.target - 1:.0%} above it"
-        if parallel and parallel[1] < found[1]:
-            line += f" ({parallel[1]:.2f} with data_parallel)"
+        better = [f"{ratio[1]:.2f} with {title}" for title, ratio in halves.items() if ratio and ratio[1] < found[1]]
+        if better:
+            line += f" ({'; '.join(better)})"
         if floor:
             apart = found[1] / floor[1] - 1
             line += f"; NumPy by hand needs {floor[1]:.2f}, the engine {abs(apart):.0%} {'more' if apart > 0 else 'less'}"

@@ -58,7 +58,7 @@ class Server:
         before = memory.start()
         self.prepared = self.engine.prepare(self.workload, *arrays)
         self.steps(2 if self.workload.trained else 1)
-        return {"bytes": memory.peak() - before}
+        return {"bytes": memory.peak() - before + memory.children()}
 
 
 def read(workload, data):

@@ -4,8 +4,8 @@ import threading
 
 import tinygrad_notes as tn
 from models.language import gpt
+from tinygrad_notes import copies, optim, threads
 from tinygrad_notes import functional as F
-from tinygrad_notes import threads
 from tinygrad_notes.nn import BatchNorm1d
 from tinygrad_notes.parallel import data_parallel
 
@@ -28,13 +28,18 @@ def model_and_params(**changes):
     return model, tn.parameters(model)
 
 
+needs_copies = pytest.mark.skipif(not copies.possible(), reason="without fork, threads do the work")
+both_ways = pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+
+
+@both_ways
 @pytest.mark.parametrize("B", [1, 2, 5])
-def test_equals_one_tape(B):
+def test_equals_one_tape(B, processes):
     model, params = model_and_params()
     ids, targets = IDS[:B, :-1], IDS[:B, 1:]
     whole = gpt.loss(model, ids, targets)
     expected = tn.gradients(whole, params)
-    step = data_parallel(lambda ids, targets: gpt.loss(model, ids, targets), params, unused="raise")
+    step = data_parallel(lambda ids, targets: gpt.loss(model, ids, targets), params, unused="raise", processes=processes)
     for _ in range(2):
         value, grads = step(ids, targets)
         assert value == pytest.approx(whole.item(), rel=1e-13)
@@ -42,8 +47,9 @@ def test_equals_one_tape(B):
             np.testing.assert_allclose(g, expected[name], rtol=0, atol=1e-13)
 
 
+@both_ways
 @pytest.mark.parametrize("ignored", [slice(0, 2), slice(3, 5), np.array([0, 1, 2])])  # the last: a half with nothing to learn
-def test_halves_are_weighted_by_their_valid_targets(ignored):
+def test_halves_are_weighted_by_their_valid_targets(ignored, processes):
     x, w, targets = tn.Tensor(RNG.normal(size=(3, 4))), RNG.random(4) + 0.5, np.array([0, 3, 1, 2, 2])
     targets[ignored] = -100
     features = RNG.normal(size=(5, 3))
@@ -51,7 +57,7 @@ def test_halves_are_weighted_by_their_valid_targets(ignored):
     def loss(features, targets):
         return F.cross_entropy(features @ x, targets, weight=w, label_smoothing=0.1)
 
-    value, g = data_parallel(loss, x)(features, targets)
+    value, g = data_parallel(loss, x, processes=processes)(features, targets)
     assert value == pytest.approx(loss(features, targets).item(), rel=1e-13)
     np.testing.assert_allclose(g, tn.gradients(loss(features, targets), x), rtol=0, atol=1e-14)
 
@@ -80,13 +86,93 @@ def test_each_half_has_its_own_rng_and_the_seed_decides():
     assert first[0] != second[0] and first[1] != second[1]  # two threads, two streams
 
 
+def test_a_process_draws_what_a_thread_draws():
+    model, params = model_and_params(dropout=0.5)
+    ways = [
+        data_parallel(lambda ids, targets, rng=None: gpt.loss(model, ids, targets, rng), params, processes=processes)
+        for processes in (False, True)
+    ]
+    (a, a_grads), (b, b_grads) = (step(IDS[:, :-1], IDS[:, 1:], rng=np.random.default_rng(7)) for step in ways)
+    assert a == b
+    for name, g in a_grads.items():
+        np.testing.assert_array_equal(g, b_grads[name])
+
+
+@pytest.mark.parametrize("optimizer_first", [True, False])
+def test_a_process_sees_how_the_weights_change(optimizer_first):
+    """Also weights in memory that an optimizer took before, and those that another Tensor shares."""
+    losses = []
+    for processes in (False, True):
+        model, params = model_and_params()
+        teacher = tn.frozen(model)  # its weights are the model's memory
+
+        def loss(ids, targets, model=model, teacher=teacher):
+            return gpt.loss(model, ids, targets) + F.mse(model(ids), 0.9 * teacher(ids))
+
+        made = [lambda params=params: optim.SGD(params, lr=0.1), lambda p=params, f=loss, how=processes: data_parallel(f, p, processes=how)]
+        first, second = (make() for make in (made if optimizer_first else made[::-1]))
+        opt, step = (first, second) if optimizer_first else (second, first)
+        for _ in range(3):
+            value, grads = step(IDS[:4, :-1], IDS[:4, 1:])
+            opt.step(grads)
+            losses.append(value)
+    assert losses[:3] == losses[3:] and len(set(losses)) == 3
+
+
+@needs_copies
+def test_weights_that_nobody_holds_yet_are_shared_and_others_are_copied():
+    x, y = tn.Tensor(np.ones(3)), tn.Tensor(np.ones(3))
+    optim.SGD([y], lr=0.1)
+    data_parallel(lambda a: np.mean(a @ (x * y)), [x, y], processes=True)
+    assert copies.is_shared(x.value) and not copies.is_shared(y.value)
+
+
+def test_a_larger_batch_and_another_dtype_get_a_new_process():
+    x = tn.Tensor(RNG.normal(size=3))
+    step = data_parallel(lambda a: np.mean(np.tanh(a @ x)), x, processes=True)
+    for n, dtype in ((4, np.float32), (9, np.float64), (2, np.float64), (40, np.int64), (3, np.float32)):
+        a = RNG.integers(-2, 3, (n, 3)).astype(dtype)
+        assert step(a)[0] == pytest.approx(np.mean(np.tanh(a @ x.value)), rel=1e-6)
+
+
+@needs_copies
+def test_what_a_process_changes_stays_there():
+    x, calls = tn.Tensor(np.ones(3)), []
+
+    def loss(a):
+        calls.append(len(a))
+        return np.mean(a @ x)
+
+    step = data_parallel(loss, x, processes=True)
+    step(np.ones((5, 3)))
+    calls.clear()
+    step(np.ones((5, 3)))
+    assert calls == [3]
+
+
+def test_where_no_process_can_be_copied_threads_do_the_work(monkeypatch):
+    monkeypatch.setattr(copies, "possible", lambda: False)
+    x, calls = tn.Tensor(np.ones(3)), []
+
+    def loss(a):
+        calls.append(len(a))
+        return np.mean(a @ x)
+
+    step = data_parallel(loss, x, processes=True)
+    step(np.ones((5, 3)))
+    calls.clear()
+    step(np.ones((5, 3)))
+    assert sorted(calls) == [2, 3]
+
+
 def contrastive(a, x):
     z = F.normalize(a @ x)
     return F.cross_entropy(z @ z.T, np.arange(len(a)))
 
 
+@both_ways
 @pytest.mark.parametrize("name", ["contrastive", "batch norm", "sum"])
-def test_losses_that_couple_the_batch_are_refused(name):
+def test_losses_that_couple_the_batch_are_refused(name, processes):
     x, features = tn.Tensor(RNG.normal(size=(3, 4))), RNG.normal(size=(6, 3))
     norm = BatchNorm1d(4, dtype=np.float64)
     losses = {
@@ -95,7 +181,7 @@ def test_losses_that_couple_the_batch_are_refused(name):
         "sum": lambda a: np.sum((a @ x) ** 2),
     }
     with pytest.raises(ValueError, match=r"its halves give .*: it couples the examples"):
-        data_parallel(losses[name], x)(features)
+        data_parallel(losses[name], x, processes=processes)(features)
 
 
 def test_a_last_layer_of_zeros_hides_nothing():
@@ -140,9 +226,10 @@ def test_rng_is_a_generator(rng):
         step(np.ones((4, 3)), rng=rng)
 
 
-def test_bad_batches_and_errors_in_a_half():
+@both_ways
+def test_bad_batches_and_errors_in_a_half(processes):
     x = tn.Tensor(np.ones(3))
-    step = data_parallel(lambda a, b: np.mean(a @ x), x)
+    step = data_parallel(lambda a, b: np.mean(a @ x), x, processes=processes)
     for batch in [(), (np.ones((2, 3)), np.ones((3, 3))), (np.ones((0, 3)),), (1.0,)]:
         with pytest.raises(ValueError, match="expected arrays with one common first axis"):
             step(*batch)
@@ -154,11 +241,12 @@ def test_bad_batches_and_errors_in_a_half():
             raise FloatingPointError("this half is bad")
         return np.mean(a) * np.sum(x)
 
-    step = data_parallel(fails_in_one_half, x)
+    step = data_parallel(fails_in_one_half, x, processes=processes)
     step(np.zeros(4))
     for bad in ([9.0, 9, 0, 0], [0.0, 0, 9, 9]):
         with pytest.raises(FloatingPointError, match="this half is bad"):
             step(np.array(bad))
+        assert step(np.full(4, 2.0))[0] == 6.0
 
 
 def test_blas_has_one_thread_in_each_half_and_its_own_again_afterwards():

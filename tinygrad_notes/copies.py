@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
+from weakref import finalize
 
 from tinygrad_notes import threads
 from tinygrad_notes.tree import uninterrupted
 
 import numpy as np
 
-ALIGNMENT = 64  # bytes: a line of the cache
+LINE = 64  # bytes of the cache that are read together: each array begins with one
 Layout = Sequence[tuple[str, Sequence[int]]]  # dtype and shape of each array
 
 
@@ -33,37 +34,51 @@ def possible() -> bool:
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
+def shared_array(size: int, dtype: Any) -> np.ndarray:
+    """Zeros, one axis, in memory that copies of this process which are made later share with it."""
+    dtype = np.dtype(dtype)
+    return np.ndarray(size, dtype, mmap.mmap(-1, max(1, size * dtype.itemsize)))
+
+
+def is_shared(array: np.ndarray) -> bool:
+    """Whether the array lies in a shared_array."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
+
+
 def layout(arrays: Iterable[np.ndarray]) -> Layout:
     return [(a.dtype.str, a.shape) for a in arrays]
 
 
 def room(layout: Layout) -> int:
-    """The bytes that these arrays take, one after the other."""
-    return sum(_padded(dtype, shape) for dtype, shape in layout)
+    """The bytes that such arrays take, one after the other."""
+    return sum(_lines(dtype, shape) for dtype, shape in layout)
 
 
-def _padded(dtype: str, shape: Sequence[int]) -> int:
-    return -(-math.prod(shape) * np.dtype(dtype).itemsize // ALIGNMENT) * ALIGNMENT
+def _lines(dtype: str, shape: Sequence[int]) -> int:
+    return -(-math.prod(shape) * np.dtype(dtype).itemsize // LINE) * LINE
 
 
-def shared_memory(size: int) -> mmap.mmap:
-    """Zeros. Copies that are made after it see the same memory."""
-    return mmap.mmap(-1, max(1, size))
-
-
-def arrays_in(memory: mmap.mmap, layout: Layout) -> list[np.ndarray]:
-    """The arrays of this layout, which begin where `memory` does."""
+def arrays_in(memory: np.ndarray, layout: Layout) -> list[np.ndarray]:
+    """Views of `memory`, an array of bytes, as arrays of this layout."""
     found, start = [], 0
     for dtype, shape in layout:
-        found.append(np.ndarray(shape, dtype, memory, start))
-        start += _padded(dtype, shape)
+        found.append(np.ndarray(shape, dtype, memory.data, start))
+        start += _lines(dtype, shape)
     return found
+
+
+def shared_arrays(layout: Layout) -> list[np.ndarray]:
+    return arrays_in(shared_array(room(layout), np.uint8), layout)
 
 
 class Copy:
     """A copy of this process, which answers questions: `answer(**question)` runs there, and both are what JSON can hold.
 
-    It computes with one BLAS thread. It ends with this process, or when nobody holds this object any more.
+    It computes with one BLAS thread. It ends with this process, or when nobody holds this object any more. A question that was
+    interrupted, or whose answer nobody waited for, is forgotten with the next one.
     """
 
     def __init__(self, answer: Callable[..., dict]):
@@ -76,9 +91,10 @@ class Copy:
             warnings.simplefilter("ignore", DeprecationWarning)
             self.process.start()
         theirs.close()
+        finalize(self, _end, self.process, os.getpid())
 
     def ask(self, **question: Any) -> None:
-        """Send a question. `wait` has the answer; if nobody waits, the next question takes its place."""
+        """Send a question; `wait` has the answer."""
         self.asked += 1
         with uninterrupted(), suppress(OSError):  # if it has ended, `wait` says so
             self.connection.send_bytes(json.dumps([self.asked, question]).encode())
@@ -101,6 +117,12 @@ class Copy:
         return found
 
 
+def _end(process: Any, owner: int) -> None:
+    if os.getpid() == owner:  # a later copy inherits this object, but not the process
+        process.terminate()
+        process.join()
+
+
 def _serve(answer: Callable[..., dict], connection: Connection, other_end: Connection) -> None:
     """What a copy does until the other end is closed."""
     other_end.close()
@@ -114,7 +136,8 @@ def _serve(answer: Callable[..., dict], connection: Connection, other_end: Conne
         try:
             found = answer(**question)
         except Exception as error:
-            found = {"error": type(error).__name__, "message": str(error), "where": traceback.format_exc()}
+            message = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)  # the text of a KeyError is in quotes
+            found = {"error": type(error).__name__, "message": message, "where": traceback.format_exc()}
         connection.send_bytes(json.dumps([number, found]).encode())
 
 

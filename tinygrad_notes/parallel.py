@@ -4,12 +4,12 @@ processes (see copies.py).
 It pays for steps above some ten milliseconds; docs/performance.md has the numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_notes import copies, threads, tree
 from tinygrad_notes.binding import describe, map_leaves
-from tinygrad_notes.core import gradients
+from tinygrad_notes.core import Leaf, gradients
 from tinygrad_notes.functional.define import no_generator
 from tinygrad_notes.functional.losses import divisors
 from tinygrad_notes.transforms import stop_gradient
@@ -40,7 +40,7 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
     """
     if isinstance(reason := threads.blas_pools(), str):
         raise ImportError(f"data_parallel needs one BLAS thread for each half; {reason}")
-    second: Any = None  # what computes the second half, once the halves of a first batch were compared with the whole
+    checked = False
 
     def half(arrays, kwargs):
         token = divisors.set([])
@@ -56,8 +56,10 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
         value, means = half(arrays, {} if seed is None else {"rng": np.random.default_rng(seed)})
         return value.item(), means, gradients(value, params, unused=unused)
 
+    pair = InProcess(run, params) if processes and copies.possible() else OnThread(run)
+
     def step(*batch, rng: np.random.Generator | None = None):
-        nonlocal second
+        nonlocal checked
         if not isinstance(rng, np.random.Generator | None):
             raise no_generator("data_parallel", rng, ", or None")
         n = _examples(batch)
@@ -67,10 +69,10 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
         if n == 1:
             value, _, grads = run(batch, seeds[0])
             return value, grads
-        if second is None:
+        if not checked:
             _check(half, params, batch, parts)
-            second = InProcess(run, params) if processes and copies.possible() else OnThread(run)
-        (a, a_means, grads), (b, b_means, others) = second.beside(parts, seeds)
+            checked = True
+        (a, a_means, grads), (b, b_means, others) = pair.beside(parts, seeds)
         share = _share(a_means, b_means, cut, n)
         rest = iter(_members(others))
 
@@ -92,7 +94,7 @@ class OnThread:
     def __init__(self, run: Callable):
         self.run = run
 
-    def beside(self, parts: list[tuple], seeds: list[int | None]) -> tuple:
+    def beside(self, parts: list[tuple], seeds: Sequence[int | None]) -> tuple:
         return threads.both(lambda: self.run(parts[0], seeds[0]), lambda: self.run(parts[1], seeds[1]))
 
 
@@ -101,41 +103,49 @@ class InProcess:
 
     def __init__(self, run: Callable, params: Any):
         self.run, self.params = run, _members(params)
-        sizes = copies.layout(t.value for t in self.params)
-        self.weights, self.gradients = (copies.arrays_in(copies.shared_memory(copies.room(sizes)), sizes) for _ in range(2))
-        self.room = 0
+        # Where nothing else holds the weights yet, both processes shall use the same memory: then nothing is copied in a step.
+        tree.own([t for t in self.params if isinstance(t.node, Leaf)], copies.shared_array)
+        self.apart = [t for t in self.params if not copies.is_shared(t.value)]
+        self.weights = copies.shared_arrays(copies.layout(t.value for t in self.apart))
+        self.gradients = copies.shared_arrays(copies.layout(t.value for t in self.params))
+        self.batch, self.room = copies.shared_array(0, np.uint8), -1
         self.copy: Any = None
 
-    def beside(self, parts: list[tuple], seeds: list[int | None]) -> tuple:
+    def beside(self, parts: list[tuple], seeds: Sequence[int | None]) -> tuple:
         with threads.one_blas_thread() as two:
             if not two:
                 return self.run(parts[0], seeds[0]), self.run(parts[1], seeds[1])
             arrays = [np.asarray(a) for a in parts[1]]
-            sizes = copies.layout(arrays)
-            if copies.room(sizes) > self.room:
-                self.start(copies.room(sizes))
-            for mine, given in ((self.weights, [t.value for t in self.params]), (copies.arrays_in(self.batch, sizes), arrays)):
-                for to, a in zip(mine, given):
-                    np.copyto(to, a)
-            self.copy.ask(batch=sizes, seed=seeds[1])
+            layout = copies.layout(arrays)
+            if copies.room(layout) > self.room:
+                self.start(copies.room(layout))
+            copy_all([t.value for t in self.apart], self.weights)
+            copy_all(arrays, copies.arrays_in(self.batch, layout))
+            self.copy.ask(layout=layout, seed=seeds[1])
             first = self.run(parts[0], seeds[0])
-            answer = self.copy.wait()
-            return first, (answer["value"], answer["means"], self.gradients)
+            second = self.copy.wait()
+            return first, (second["value"], second["means"], self.gradients)
 
     def start(self, room: int) -> None:
-        self.room, self.batch = room, copies.shared_memory(room)
+        """Make the copy, for second halves of batches that take so many bytes."""
+        self.batch, self.room = copies.shared_array(room, np.uint8), room
         self.copy = copies.Copy(self.answer)
 
-    def answer(self, batch: copies.Layout, seed: int | None) -> dict[str, Any]:
-        """What the copy does: the weights and the batch out of the shared memory, the gradients into it."""
-        tree.own(self.params)
-        for t, w in zip(self.params, self.weights):
-            np.copyto(t.value, w)
-            t.node.touch()
-        value, means, grads = self.run(copies.arrays_in(self.batch, batch), seed)
-        for shared, g in zip(self.gradients, _members(grads)):
-            np.copyto(shared, g)
+    def answer(self, layout: copies.Layout, seed: int | None) -> dict[str, Any]:
+        """In the copy: weights and batch are there, gradients go into the shared memory, all else is returned."""
+        tree.own(self.apart)
+        copy_all(self.weights, [t.value for t in self.apart])
+        for t in self.params:
+            if isinstance(t.node, Leaf):
+                t.node.touch()
+        value, means, grads = self.run(copies.arrays_in(self.batch, layout), seed)
+        copy_all(_members(grads), self.gradients)
         return {"value": value, "means": means}
+
+
+def copy_all(arrays: list[np.ndarray], to: list[np.ndarray]) -> None:
+    for a, b in zip(arrays, to):
+        np.copyto(b, a, casting="no")
 
 
 def _members(structure: Any) -> list:

@@ -106,15 +106,15 @@ def _rebuild(x: Any, f: Callable, shell: Callable, done: dict[int, tuple[Any, An
 _flat_buffers: WeakValueDictionary[int, np.ndarray] = WeakValueDictionary()  # id -> a buffer that `own` made
 
 
-def own(tensors: Iterable[Tensor]) -> None:
-    """Move the values of these leaves into flat buffers, one for each dtype, in this order.
+def own(tensors: Iterable[Tensor], empty: Callable = np.empty) -> None:
+    """Move the values of these leaves into flat buffers, one for each dtype, in this order. empty(size, dtype) makes one.
 
     A leaf that lives in such a buffer already stays where it is. The values do not change.
     """
     strangers = {id(t): t for t in tensors if t.node.memory is not t.value}.values()
     for dtype in dict.fromkeys(t.dtype for t in strangers):
         group = [t for t in strangers if t.dtype == dtype]
-        flat = _new_flat(sum(t.size for t in group), dtype)
+        flat = _new_flat(sum(t.size for t in group), dtype, empty)
         start = 0
         for t in group:
             view = flat[start : start + t.size].reshape(t.shape)
@@ -123,8 +123,8 @@ def own(tensors: Iterable[Tensor]) -> None:
             start += t.size
 
 
-def _new_flat(size: int, dtype: np.dtype) -> np.ndarray:
-    flat = np.empty(size, dtype)
+def _new_flat(size: int, dtype: np.dtype, empty: Callable = np.empty) -> np.ndarray:
+    flat = empty(size, dtype)
     _flat_buffers[id(flat)] = flat
     return flat
 

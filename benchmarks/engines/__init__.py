@@ -44,7 +44,8 @@ ENGINES = {
     engine.key: engine
     for engine in [
         Engine("ours", "tinygrad_notes", "ours"),
-        Engine("ours-parallel", "data_parallel", "ours_parallel", "threadpoolctl", UNTRAINED),
+        Engine("ours-threads", "data_parallel, threads", "ours_threads", "threadpoolctl", UNTRAINED),
+        Engine("ours-processes", "data_parallel, processes", "ours_processes", "threadpoolctl", UNTRAINED),
         Engine("torch", "PyTorch eager", "pytorch", "torch"),
         Engine("torch-best", "PyTorch, best", "pytorch_best", "torch", environment=mkl.environment),
         Engine("numpy", "NumPy by hand", "by_hand"),

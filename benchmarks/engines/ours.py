@@ -27,7 +27,7 @@ def rng():
 
 
 def whole(loss, params):
-    """The gradients of a batch by one tape; what data_parallel does by two (ours_parallel.py)."""
+    """The gradients of a batch by one tape; what data_parallel does by two (ours_threads.py)."""
 
     def step(*batch):
         value = loss(*batch)
@@ -40,8 +40,8 @@ def training(model, params, loss, batch, gradients_by=whole):
     """loss(*batch) -> Tensor, of the model with these weights."""
     load(model, params)
     trained = parameters(model)
-    opt = AdamW(trained, **ADAMW)
     outputs_of = gradients_by(loss, trained)
+    opt = AdamW(trained, **ADAMW)
 
     def step():
         _, grads = outputs_of(*batch)

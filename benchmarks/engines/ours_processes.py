@@ -1,14 +1,8 @@
-"""This engine with data_parallel: the one line of a training loop with processes."""
+"""This engine with data_parallel(processes=True): each half of a batch in a process of its own."""
 
-from benchmarks.engines import ours
-from tinygrad_notes.parallel import data_parallel
+from functools import partial
 
-about = ours.about
+from benchmarks.engines import ours_threads
 
-
-def prepare(workload, params, batch):
-    return ours.PREPARE[workload.model](params, batch, **workload.sizes, gradients_by=halves)
-
-
-def halves(loss, params):
-    return data_parallel(loss, params, unused="raise", processes=True)
+about = ours_threads.about
+prepare = partial(ours_threads.prepare, processes=True)

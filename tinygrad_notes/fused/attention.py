@@ -163,7 +163,9 @@ def with_column(x, column):
 def columns(x, T):
     """x (..., S, d) as (..., d, S), to stand on the right of a product of T rows."""
     turned = np.swapaxes(x, -1, -2)
-    return np.ascontiguousarray(turned) if T > FEW else turned  # BLAS takes a tenth longer, and twice as long for short sequences, if it has to turn it
+    return (
+        np.ascontiguousarray(turned) if T > FEW else turned
+    )  # BLAS takes a tenth longer, and twice as long for short sequences, if it has to turn it
 
 
 def columns_and_ones(x):

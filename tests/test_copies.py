@@ -1,0 +1,178 @@
+"""A copy of this process answers questions, says what went wrong in it, and ends when it should."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from tinygrad_notes import copies, threads
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.skipif(not copies.possible(), reason="needs a system that can copy a process")
+
+
+class OfMyOwn(Exception):
+    pass
+
+
+def answer(do, **given):
+    if do == "pid":
+        return {"pid": os.getpid()}
+    if do == "echo":
+        return given
+    if do == "sleep":
+        time.sleep(0.05)
+        return given
+    if do == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise {"ValueError": ValueError, "KeyError": KeyError, "OfMyOwn": OfMyOwn}.get(do, RuntimeError)("what went wrong")
+
+
+def asked(copy, **question):
+    copy.ask(**question)
+    return copy.wait()
+
+
+def gone(pid):
+    """Whether no such process runs any more, within a few seconds."""
+    for _ in range(500):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_it_is_another_process_and_answers_in_order():
+    copy = copies.Copy(answer)
+    assert asked(copy, do="pid")["pid"] == copy.process.pid != os.getpid()
+    for x in ([1, 2.5, None], "words", {"a": 0.1}, float("inf"), 2**63 - 1):
+        assert asked(copy, do="echo", x=x) == {"x": x}
+
+
+def test_an_answer_that_nobody_waited_for_is_forgotten():
+    copy = copies.Copy(answer)
+    copy.ask(do="sleep", x=1)
+    copy.ask(do="ValueError")
+    assert asked(copy, do="echo", x=3) == {"x": 3}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        ("ValueError", ValueError, "what went wrong"),
+        ("KeyError", KeyError, "'what went wrong'"),
+        ("OfMyOwn", RuntimeError, "OfMyOwn: what went wrong"),
+    ],
+)
+def test_an_error_is_raised_here_and_tells_where_it_happened(error, kind, message):
+    copy = copies.Copy(answer)
+    with pytest.raises(kind) as raised:
+        asked(copy, do=error)
+    assert str(raised.value) == message
+    assert "In the second process" in raised.value.__notes__[0] and "in answer" in raised.value.__notes__[0]
+    assert asked(copy, do="echo", x=1) == {"x": 1}
+
+
+def test_an_exception_that_needs_more_than_a_message():
+    assert repr(copies._as_raised("UnicodeDecodeError", "bad byte", "...")) == "RuntimeError('UnicodeDecodeError: bad byte')"
+
+
+def test_a_copy_that_was_killed_is_an_error_of_one_line():
+    copy = copies.Copy(answer)
+    for do in ("die", "echo"):
+        with pytest.raises(RuntimeError, match=r"^the second process has ended, with exit code -9[^\n]*$"):
+            asked(copy, do=do)
+
+
+def test_ctrl_c_is_for_the_first_process():
+    copy = copies.Copy(answer)
+    asked(copy, do="pid")
+    os.kill(copy.process.pid, signal.SIGINT)
+    assert asked(copy, do="echo", x=1) == {"x": 1}
+    copy.ask(do="sleep", x=2)
+    poll, copy.connection = copy.connection.poll, Interrupted(copy.connection)
+    with pytest.raises(KeyboardInterrupt):
+        copy.wait()
+    assert poll(5)  # the answer to the interrupted question comes, and is forgotten
+    assert asked(copy, do="echo", x=3) == {"x": 3}
+
+
+class Interrupted:
+    """A connection whose first `poll` is interrupted."""
+
+    def __init__(self, connection):
+        self.connection, self.interrupted = connection, False
+
+    def poll(self, timeout):
+        if not self.interrupted:
+            self.interrupted = True
+            raise KeyboardInterrupt
+        return self.connection.poll(timeout)
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+
+def test_it_ends_when_nobody_holds_it_even_if_a_later_copy_does():
+    first = copies.Copy(answer)
+    pid = asked(first, do="pid")["pid"]
+    second = copies.Copy(answer)  # it has the other end of the first one's pipe, too
+    del first
+    gc.collect()
+    assert gone(pid)
+    assert asked(second, do="echo", x=1) == {"x": 1}
+
+
+@pytest.mark.parametrize("end", ["pass", "raise SystemExit(3)", "os.kill(os.getpid(), 9)"])
+def test_it_ends_with_its_process(end):
+    code = f"""
+import os
+from tinygrad_notes import copies
+a, b = (copies.Copy(lambda: {{}}) for _ in range(2))
+for copy in (a, b):
+    copy.ask()
+    copy.wait()
+print(a.process.pid, b.process.pid, flush=True)
+{end}
+"""
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert run.stderr == "" and len(run.stdout.split()) == 2
+    assert all(gone(int(pid)) for pid in run.stdout.split())
+
+
+def test_a_copy_computes_with_one_thread():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def count():
+        blas = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        return {"blas": blas, "mine": threads.both(os.getpid, os.getpid) and threads._worker.cache_info().currsize}
+
+    before = count()["blas"]
+    assert set(asked(copies.Copy(count))["blas"]) == {1} and asked(copies.Copy(count))["mine"] == 0
+    assert count()["blas"] == before
+
+
+def test_arrays_lie_one_after_the_other_in_shared_memory():
+    arrays = [np.arange(3, dtype=np.int64), np.ones((2, 5), np.float32), np.zeros((0, 4)), np.array(2.5), np.array([True])]
+    layout = copies.layout(arrays)
+    memory = copies.shared_array(copies.room(layout), np.uint8)
+    views = copies.arrays_in(memory, layout)
+    for view, a in zip(views, arrays):
+        np.copyto(view, a)
+    for view, a in zip(copies.arrays_in(memory, layout), arrays):
+        np.testing.assert_array_equal(view, a, strict=True)
+    assert all(view.ctypes.data % copies.LINE == 0 for view in views)
+    assert copies.is_shared(memory) and copies.is_shared(memory[1:].reshape(-1, 1)) and not copies.is_shared(np.ones(3))
+
+    def write():
+        views[1][...] = 7
+        return {}
+
+    asked(copies.Copy(write))
+    assert (views[1] == 7).all()
