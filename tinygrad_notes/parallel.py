@@ -78,9 +78,7 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
 
         def add(g):
             g *= share
-            h = next(rest)
-            h *= 1 - share
-            g += h
+            g += next(rest) * (1 - share)
             return g
 
         return share * a + (1 - share) * b, map_leaves(add, grads)

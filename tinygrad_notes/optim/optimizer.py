@@ -12,7 +12,7 @@ from tinygrad_notes.tree import own, uninterrupted
 
 import numpy as np
 
-CHUNK = 65_536  # elements updated at a time: parameter, gradient, moments and scratch stay in the cache
+CHUNK = 2**18  # elements updated at a time: few enough for the cache, and so many that two threads seldom meet at the interpreter
 COST_OF_A_LOOK, COST_OF_AN_UPDATE = 20, 120  # of one element, in multiply-adds of a matrix product
 
 Decay = Callable[[str, Tensor], bool] | Mapping[str, bool]
