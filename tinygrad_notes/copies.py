@@ -1,7 +1,7 @@
 """A copy of this process that computes beside it: two interpreters, so that neither waits for the other's lock.
 
 fork makes the copy. It has the model, the functions and everything else as they are at that moment; what changes later it does
-not see. Arrays go to it and come back in memory that both share, what describes them through a pipe, as JSON.
+not see. Arrays go to it and come back in memory that both share, what describes them through a socket, as JSON.
 """
 
 import builtins
@@ -11,27 +11,29 @@ import mmap
 import multiprocessing
 import os
 import signal
+import socket
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from typing import Any
 from weakref import finalize
 
 from tinygrad_notes import threads
-from tinygrad_notes.tree import uninterrupted
 
 import numpy as np
 
 LINE = 64  # bytes of the cache that are read together: each array begins with one
+LONGEST, MUCH = 2**17, 10_000  # bytes of a message, and characters of an error's text
+AWAKE = 0.002  # seconds to look for an answer before falling asleep: to be woken takes a tenth of that
 Layout = Sequence[tuple[str, Sequence[int]]]  # dtype and shape of each array
 
 
 def possible() -> bool:
-    """Whether a process of this system can be copied. macOS has fork, but its libraries do not survive it."""
-    return hasattr(os, "fork") and sys.platform != "darwin"
+    """Whether a process of this system can be copied. macOS has fork, too, but its libraries do not survive it."""
+    return sys.platform == "linux"
 
 
 def shared_array(size: int, dtype: Any) -> np.ndarray:
@@ -82,63 +84,70 @@ class Copy:
     """
 
     def __init__(self, answer: Callable[..., dict]):
-        fork = multiprocessing.get_context("fork")
-        self.connection, theirs = fork.Pipe()
         self.asked = 0
-        self.process = fork.Process(target=_serve, args=(answer, theirs, self.connection), daemon=True)
+        # A message is sent and received as a whole or not at all: Ctrl-C leaves no half of one behind.
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.process = multiprocessing.get_context("fork").Process(target=_serve, args=(answer, theirs, self.socket), daemon=True)
         with warnings.catch_warnings():
             # Python 3.12 warns where other threads run: OpenBLAS stops its own around a fork, and `threads` forgets ours.
             warnings.simplefilter("ignore", DeprecationWarning)
             self.process.start()
         theirs.close()
-        finalize(self, _end, self.process, os.getpid())
+        finalize(self, _end, self.process, self.socket, os.getpid())
 
     def ask(self, **question: Any) -> None:
         """Send a question; `wait` has the answer."""
         self.asked += 1
-        with uninterrupted(), suppress(OSError):  # if it has ended, `wait` says so
-            self.connection.send_bytes(json.dumps([self.asked, question]).encode())
+        with suppress(ConnectionError):  # if it has ended, `wait` says so
+            self.socket.send(json.dumps([self.asked, question]).encode())
 
     def wait(self) -> dict[str, Any]:
         """The answer. Raises what `answer` raised, and RuntimeError if the copy has ended."""
         number, found = 0, {}
         while number != self.asked:
-            self.connection.poll(None)  # until there is an answer, or Ctrl-C
-            try:
-                with uninterrupted():
-                    number, found = json.loads(self.connection.recv_bytes())
-            except (EOFError, OSError):
+            message = self._receive()
+            if not message:
                 self.process.join()
-                raise RuntimeError(
-                    f"the second process has ended, with exit code {self.process.exitcode}; -9 means that the memory was used up"
-                ) from None
+                code = self.process.exitcode
+                raise RuntimeError(f"the second process has ended, with exit code {code}; -9 means that the memory was used up")
+            number, found = json.loads(message)
         if "error" in found:
             raise _as_raised(**found)
         return found
 
+    def _receive(self) -> bytes:
+        """The next message; nothing if there is nobody to send one."""
+        end = time.perf_counter() + AWAKE
+        try:
+            while time.perf_counter() < end:
+                with suppress(BlockingIOError):
+                    return self.socket.recv(LONGEST, socket.MSG_DONTWAIT)
+            return self.socket.recv(LONGEST)
+        except ConnectionError:
+            return b""
 
-def _end(process: Any, owner: int) -> None:
+
+def _end(process: Any, connection: socket.socket, owner: int) -> None:
+    connection.close()
     if os.getpid() == owner:  # a later copy inherits this object, but not the process
         process.terminate()
         process.join()
 
 
-def _serve(answer: Callable[..., dict], connection: Connection, other_end: Connection) -> None:
+def _serve(answer: Callable[..., dict], connection: socket.socket, other_end: socket.socket) -> None:
     """What a copy does until the other end is closed."""
     other_end.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the first process, which then ends this one
     threads.stay_single()
-    while True:
-        try:
-            number, question = json.loads(connection.recv_bytes())
-        except EOFError:
-            return
+    while message := connection.recv(LONGEST):
+        number, question = json.loads(message)
         try:
             found = answer(**question)
         except Exception as error:
-            message = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)  # the text of a KeyError is in quotes
-            found = {"error": type(error).__name__, "message": message, "where": traceback.format_exc()}
-        connection.send_bytes(json.dumps([number, found]).encode())
+            text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)  # a KeyError would be in quotes
+            found = {"error": type(error).__name__, "message": text[:MUCH], "where": traceback.format_exc()[-MUCH:]}
+        with suppress(ConnectionError):  # nobody is there any more: the next message is the end
+            connection.send(json.dumps([number, found]).encode())
 
 
 def _as_raised(error: str, message: str, where: str) -> Exception:

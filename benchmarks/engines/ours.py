@@ -38,9 +38,9 @@ def whole(loss, params):
 
 def training(model, params, loss, batch, gradients_by=whole):
     """loss(*batch) -> Tensor, of the model with these weights."""
-    load(model, params)
     trained = parameters(model)
     outputs_of = gradients_by(loss, trained)
+    load(model, params)
     opt = AdamW(trained, **ADAMW)
 
     def step():
