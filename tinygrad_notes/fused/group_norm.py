@@ -9,6 +9,8 @@ x (N, C, *space): in each example, C / G neighbouring channels and all positions
     da = dy, or dy s (1 + a (1 - s)),  s = sigmoid(a)
     dw = sum of z da,   db = sum of da                    over examples and positions
     dz = w da,   dx = r (dz - mean dz - z mean(z dz))     as in layer_norm
+
+The backward pass needs only c = x - mean x, not z = c r.
 """
 
 from math import prod
@@ -70,19 +72,18 @@ def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
     sums, zsums = np.empty((N, C), x.dtype), np.empty((N, C), x.dtype)  # of da and of z da, over positions
 
     def fill(n):
-        rows = np.subtract(x[n].reshape(-1, M), mean[n].reshape(-1, 1))
-        rows *= r[n].reshape(-1, 1)
-        z, da = rows.reshape(x[n].shape), dy[n]
+        c = np.subtract(x[n].reshape(-1, M), mean[n].reshape(-1, 1)).reshape(x[n].shape)
+        da, rw = dy[n], by_channel(r[n], C) * w[:, None]
         if s is not None:
-            a = affine(z, w[:, None], bias, out=np.empty_like(z))
-            da = silu_backward(da, s[n], a, out=np.empty_like(z))
-        sums[n], zsums[n] = sum_of_rows(da)[..., 0], np.vecdot(z, da)
+            a = affine(c, rw, bias, out=np.empty_like(c))
+            da = silu_backward(da, s[n], a, out=np.empty_like(c))
+        sums[n], zsums[n] = sum_of_rows(da)[..., 0], np.vecdot(c, da) * by_channel(r[n], C)[..., 0]
         if dx is not None:
             mean_dz, mean_zdz = ((v[n] * w).reshape(-1, groups, C // groups).sum(axis=-1, keepdims=True) / M for v in (sums, zsums))
-            np.multiply(da, by_channel(r[n], C) * w[:, None], out=dx[n])
+            np.multiply(da, rw, out=dx[n])
             dx[n] -= by_channel(r[n] * mean_dz, C)
-            z *= by_channel(r[n] * mean_zdz, C)
-            dx[n] -= z
+            c *= by_channel(r[n] * r[n] * mean_zdz, C)
+            dx[n] -= c
 
     share(N, ROOM // (C * positions), fill, x.size * BACKWARD)
     return dx if dx is None else dx.reshape(shape), zsums.sum(axis=0) if needs[1] else None, sums.sum(axis=0) if needs[2] else None

@@ -6,7 +6,8 @@
     dx = r (dz - mean dz - z mean(z dz))      mean and r move with x as well: what moves all of z, or along z, has no effect
     dw = sum of z dy,   db = sum of dy        over all rows
 
-Every mean is a product with a vector: mean dz = dy @ w / C, and mean(z dz) = (z dy) @ w / C.
+Every mean is a product with a vector: mean dz = dy @ w / C, and mean(z dz) = (z dy) @ w / C. The backward pass needs only
+c = x - mean x, not z = c r: r, one number for each row, goes into the vectors.
 """
 
 from tinygrad_notes.fused.rows import as_rows, ones, sum_of_columns, sum_of_products, sum_of_rows
@@ -35,20 +36,19 @@ def forward(x, weight, bias, *, eps):
 def backward(dy, saved, x, weight, bias, *, needs, eps):
     mean, r = saved
     dy, C = as_rows(dy), x.shape[-1]
-    z = as_rows(x) - mean
-    z *= r
+    c = as_rows(x) - mean
     w = ones(C, x.dtype) if weight is None else weight
     dx = dweight = dbias = None
-    zdy = z * dy
+    cdy = c * dy
     if needs[1]:
-        dweight = sum_of_columns(zdy)
+        dweight = np.matmul(r[:, 0], cdy)
     if needs[2]:
         dbias = sum_of_columns(dy)
     if needs[0]:
-        along_all, along_z = (np.matmul(v, w)[:, None] / C for v in (dy, zdy))
+        mean_dz, mean_cdz = (np.matmul(v, w)[:, None] / C for v in (dy, cdy))
         dx = dy * w
-        dx -= along_all
-        dx -= np.multiply(z, along_z, out=zdy)
+        dx -= mean_dz
+        dx -= np.multiply(c, r * r * mean_cdz, out=cdy)
         dx *= r
         dx = dx.reshape(x.shape)
     return dx, dweight, dbias
