@@ -119,6 +119,17 @@ def test_it_ends_when_nobody_holds_it_even_if_a_later_copy_does():
     assert asked(second, do="echo", x=1) == {"x": 1}
 
 
+def test_a_later_copy_that_forgets_an_earlier_one_does_not_end_it():
+    held = [copies.Copy(answer)]
+
+    def forget():
+        held.clear()
+        return {"collected": gc.collect()}
+
+    asked(copies.Copy(forget))
+    assert asked(held[0], do="echo", x=1) == {"x": 1}
+
+
 @pytest.mark.parametrize("end", ["pass", "raise SystemExit(3)", "os.kill(os.getpid(), 9)"])
 def test_it_ends_with_its_process(end):
     code = f"""

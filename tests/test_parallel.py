@@ -127,6 +127,14 @@ def test_weights_that_nobody_holds_yet_are_shared_and_others_are_copied():
     assert copies.is_shared(x.value) and not copies.is_shared(y.value)
 
 
+@both_ways
+def test_params_may_be_results_of_operations(processes):
+    x = tn.Tensor(RNG.normal(size=3))
+    doubled, features = 2 * x, RNG.normal(size=(5, 3))
+    value, g = data_parallel(lambda a: np.mean(a @ doubled), doubled, processes=processes)(features)
+    np.testing.assert_allclose(g, features.mean(axis=0), rtol=1e-13)
+
+
 def test_a_larger_batch_and_another_dtype_get_a_new_process():
     x = tn.Tensor(RNG.normal(size=3))
     step = data_parallel(lambda a: np.mean(np.tanh(a @ x)), x, processes=True)

@@ -28,10 +28,11 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
     targets count for nothing; a loss that takes no mean of ours is weighted by its number of examples. rng: each half gets a
     Generator of its own, seeded from it. params, unused: as for `gradients`.
 
-    processes: the second half in a process of its own, where two threads would wait for each other whenever both run Python:
-    a fifth faster and more, for twice the memory. The process is a copy of this one (fork; Linux), made in the first call, so that
-    of what changes later it sees the batch and the values of params, and nothing that it changes is seen here: a loss
-    that counts its calls or keeps statistics needs threads. Elsewhere than on Linux, threads do the work.
+    processes: the second half in a process of its own, because two threads wait for each other whenever both run Python. The process
+    is a copy of this one (fork; on Linux, elsewhere threads do the work), made in the first call and for a larger batch again. It sees
+    the batch and the values of params, but nothing else that changes later, and what it changes is not seen here: a loss that
+    depends on the number of the step or keeps statistics needs threads. Call data_parallel before weights are loaded and before the optimizer
+    is made: then both processes use the same memory for the weights, otherwise they are copied in every step.
 
     Raises ValueError in its first call if the halves do not add up to the whole, in value or gradients: a loss that couples the
     examples of a batch (contrastive losses, batch normalisation) cannot be cut. For that, this call also runs the whole batch, without rng;
@@ -102,8 +103,9 @@ class InProcess:
     def __init__(self, run: Callable, params: Any):
         self.run, self.params = run, _members(params)
         # Where nothing else holds the weights yet, both processes shall use the same memory: then nothing is copied in a step.
-        tree.own([t for t in self.params if isinstance(t.node, Leaf)], copies.shared_array)
-        self.apart = [t for t in self.params if not copies.is_shared(t.value)]
+        leaves = [t for t in self.params if isinstance(t.node, Leaf)]
+        tree.own(leaves, copies.shared_array)
+        self.apart = [t for t in leaves if not copies.is_shared(t.value)]
         self.weights = copies.shared_arrays(copies.layout(t.value for t in self.apart))
         self.gradients = copies.shared_arrays(copies.layout(t.value for t in self.params))
         self.batch, self.room = copies.shared_array(0, np.uint8), -1
@@ -131,11 +133,7 @@ class InProcess:
 
     def answer(self, layout: copies.Layout, seed: int | None) -> dict[str, Any]:
         """In the copy: weights and batch are there, gradients go into the shared memory, all else is returned."""
-        tree.own(self.apart)
         copy_all(self.weights, [t.value for t in self.apart])
-        for t in self.params:
-            if isinstance(t.node, Leaf):
-                t.node.touch()
         value, means, grads = self.run(copies.arrays_in(self.batch, layout), seed)
         copy_all(_members(grads), self.gradients)
         return {"value": value, "means": means}
