@@ -173,6 +173,15 @@ def test_where_no_process_can_be_copied_threads_do_the_work(monkeypatch):
     assert sorted(calls) == [2, 3]
 
 
+@both_ways
+def test_on_one_core_the_halves_come_one_after_the_other(monkeypatch, processes):
+    monkeypatch.setattr(threads, "cores", lambda: 1)
+    x, features = tn.Tensor(RNG.normal(size=3)), RNG.normal(size=(5, 3))
+    value, g = data_parallel(lambda a: np.mean(np.tanh(a @ x)), x, processes=processes)(features)
+    assert value == pytest.approx(np.mean(np.tanh(features @ x.value)), rel=1e-13)
+    np.testing.assert_allclose(g, tn.gradients(np.mean(np.tanh(features @ x)), x), rtol=0, atol=1e-14)
+
+
 def contrastive(a, x):
     z = F.normalize(a @ x)
     return F.cross_entropy(z @ z.T, np.arange(len(a)))
