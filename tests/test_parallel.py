@@ -144,6 +144,17 @@ def test_a_larger_batch_and_another_dtype_get_a_new_process():
 
 
 @needs_copies
+@pytest.mark.parametrize("batch", [np.array([1, "a", None, 2], object), np.zeros(4, [("x", float)])], ids=["objects", "fields"])
+def test_what_cannot_be_shared_is_refused(batch):
+    x = tn.Tensor(np.ones(3))
+    with pytest.raises(TypeError, match=r"data_parallel: ndarray \(2,\) [^\n]*, expected an array of numbers or strings; [^\n]*$"):
+        data_parallel(lambda a: np.mean(x), x, processes=True)(batch)
+    assert data_parallel(lambda a: np.mean(x), x)(batch)[0] == 1
+    letters = np.array(["a", "bc", "def", ""])
+    assert data_parallel(lambda a: np.mean([len(s) for s in a] * np.ones(2) @ np.ones((2, 1)) * x), x, processes=True)(letters)[0] == 3
+
+
+@needs_copies
 def test_what_a_process_changes_stays_there():
     x, calls = tn.Tensor(np.ones(3)), []
 

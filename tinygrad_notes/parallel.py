@@ -115,7 +115,7 @@ class InProcess:
         with threads.one_blas_thread() as two:
             if not two:
                 return self.run(parts[0], seeds[0]), self.run(parts[1], seeds[1])
-            arrays = [np.asarray(a) for a in parts[1]]
+            arrays = [_plain(a) for a in parts[1]]
             layout = copies.layout(arrays)
             if copies.room(layout) > self.room:
                 self.start(copies.room(layout))
@@ -137,6 +137,14 @@ class InProcess:
         value, means, grads = self.run(copies.arrays_in(self.batch, layout), seed)
         copy_all(_members(grads), self.gradients)
         return {"value": value, "means": means}
+
+
+def _plain(a: Any) -> np.ndarray:
+    """TypeError for what is not made of numbers or letters only, and cannot lie in shared memory."""
+    array = np.asarray(a)
+    if array.dtype.kind in "OV":
+        raise TypeError(f"data_parallel: {describe(a)} came, expected an array of numbers or strings; without processes=True anything goes")
+    return array
 
 
 def copy_all(arrays: list[np.ndarray], to: list[np.ndarray]) -> None:
