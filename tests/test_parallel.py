@@ -223,6 +223,22 @@ def test_a_last_layer_of_zeros_hides_nothing():
     assert value == pytest.approx(np.log(2))
 
 
+@pytest.mark.parametrize(("apart", "refused"), [(3e-4, False), (3e-3, True)])
+def test_a_loss_that_is_mostly_rounding(apart, refused):
+    """The float32 loss of a trained model, 1e-8, may differ by 2e-4 of itself between a batch and its halves, from rounding alone."""
+    x, rows = tn.Tensor(np.float32([0.5, 2.0])), np.ones((4, 2), np.float32)
+
+    def first(**how):
+        return data_parallel(lambda a: np.mean(a * x) * np.float32(1 + apart * (len(a) == 2)), x, **how)(rows)[0]
+
+    if refused:
+        with pytest.raises(ValueError, match=r"it couples the examples[^\n]*, or check=False if only rounding is left$"):
+            first()
+    else:
+        assert first() == pytest.approx(1.25, rel=2 * apart)
+    assert first(check=False) == pytest.approx(1.25, rel=2 * apart)
+
+
 def test_a_small_sum_is_a_sum():
     x = tn.Tensor(RNG.normal(size=3))
     with pytest.raises(ValueError, match="its halves give"):

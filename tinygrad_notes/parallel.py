@@ -17,7 +17,7 @@ from tinygrad_notes.transforms import stop_gradient
 import numpy as np
 
 
-def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", processes: bool = False) -> Callable:
+def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", processes: bool = False, check: bool = True) -> Callable:
     """The function of a batch that returns (loss as a float, gradients), each half of the batch on a thread of its own.
 
         step = data_parallel(lambda ids, targets, rng=None: gpt.loss(model, ids, targets, rng), params)
@@ -36,12 +36,13 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
 
     Raises ValueError in its first call if the halves do not add up to the whole, in value or gradients: a loss that couples the
     examples of a batch (contrastive losses, batch normalisation) cannot be cut. For that, this call also runs the whole batch, without rng;
-    FloatingPointError if what it finds there is not finite.
+    FloatingPointError if what it finds there is not finite. check=False spares it: a loss so near zero that it is mostly rounding
+    would be refused, too.
     Needs threadpoolctl, which keeps BLAS to one thread for each half.
     """
     if isinstance(reason := threads.blas_pools(), str):
         raise ImportError(f"data_parallel needs one BLAS thread for each half; {reason}")
-    checked = False
+    checked = not check
 
     def half(arrays, kwargs):
         token = divisors.set([])
@@ -193,13 +194,15 @@ def _check(half: Callable, params: Any, batch: tuple, parts: list) -> None:
                 f"data_parallel: the loss of the first batch {what}, so its halves cannot be compared; check.anomaly() names the op that made it"
             )
     together = [share * x + (1 - share) * y for x, y in zip(a, b)]
-    tolerance = 2e-5 if whole[0].dtype.itemsize < 8 else 1e-9
+    tolerance = 1e-3 if whole[0].dtype.itemsize < 8 else 5e-8
     steepest = max((_largest(x) for run in (whole[1:], a[1:], b[1:]) for x in run), default=0.0)
     for i, (x, y) in enumerate(zip(whole, together)):
         size = max(_largest(x), _largest(a[i]), _largest(b[i]), 0.1 * steepest if i else 0.0)  # a gradient of zero is one of rounding noise
-        if not _largest(x - y) <= (50 if i else 1) * tolerance * size:
+        if not _largest(x - y) <= tolerance * size:
             what = f"is {x.item():.6g}, but its halves give {y.item():.6g}" if i == 0 else "has other gradients than its halves together"
-            raise ValueError(f"data_parallel: the loss of the batch {what}: it couples the examples, or is no mean over them; use one tape")
+            raise ValueError(
+                f"data_parallel: the loss of the batch {what}: it couples the examples, or is no mean over them; use one tape, or check=False if only rounding is left"
+            )
 
 
 def _flat(value: Any, params: Any) -> list[np.ndarray]:
