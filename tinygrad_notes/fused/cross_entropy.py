@@ -4,8 +4,9 @@
     loss = w (log l - z[target]) + c sum(smooth (log l - z))
     dx = (p - onehot(target)) w dloss + (p sum(smooth) - smooth) c dloss
 
-w: the weight of the row; c: whether it counts (label smoothing spreads smooth over all classes; see
-functional/losses.py for both). With a divisor, the result is the sum of all rows divided by it: a mean. Beside x only max x and l are kept: the probabilities are computed again.
+w: the weight of the row; c: 1 if it counts, else 0 (label smoothing spreads `smooth` over all classes; see functional/losses.py
+for both). With a divisor, the result is the sum of all rows divided by it: a mean. Beside x only max x and l are kept: the
+backward pass computes the probabilities again.
 """
 
 from tinygrad_notes.fused.rows import as_rows, max_of_rows, sum_of_rows
@@ -16,7 +17,9 @@ import numpy as np
 
 
 def forward(x, *, targets, weights, counted=None, smooth=None, divisor=None):
-    """x (..., C), targets (n,) int, weights (n,), counted (n,), smooth (C,) -> losses (n,) or their mean, (max x, l), each (n, 1)"""
+    """x (..., C) of n rows, targets (n,) int, weights (n,) and, for label smoothing, counted (n,) and smooth (C,)
+    -> losses (n,), or with a divisor one number (); saved are (max x, l), each (n, 1)
+    """
     x = as_rows(x)
     largest = np.maximum(max_of_rows(x), np.finfo(x.dtype).min)  # finite, also where all is masked
     z = x - largest
@@ -34,6 +37,7 @@ def weighed(weights, losses):
 
 
 def backward(dlosses, saved, x, *, needs, targets, weights, counted=None, smooth=None, divisor=None):
+    """dlosses (n,), or () with a divisor -> dx as x"""
     largest, l = saved
     dx = as_rows(x) - largest
     if divisor is not None:

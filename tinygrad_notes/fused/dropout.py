@@ -11,13 +11,14 @@ import numpy as np
 
 
 def forward(x, *, kept, scale):
-    """x and kept (bool) of one shape"""
+    """x, kept (bool) of the same shape, scale a number -> y as x; nothing is saved"""
     y = x * kept
     y *= scale
     return y, None
 
 
 def backward(dy, saved, x, *, needs, kept, scale):
+    """dy -> dx: the same map, since it is its own transpose"""
     return (forward(dy, kept=kept, scale=scale)[0],)
 
 

@@ -11,15 +11,16 @@ from tinygrad_notes.registry import fused
 
 import numpy as np
 
-SMALL = 2**15  # numbers in the dense one-hot matrix
+SMALL = 2**15  # the most numbers that a dense one-hot matrix has
 
 
 def forward(weight, *, ids):
-    """weight (V, C), ids (...) int -> y (..., C)"""
+    """weight (V, C), ids (...) int -> y (..., C); nothing is saved"""
     return np.take(weight, ids, axis=0), None
 
 
 def backward(dy, saved, weight, *, needs, ids):
+    """dy (..., C) -> dweight (V, C). Raises IndexError if ids was changed since the forward pass, so that one is outside 0..V-1."""
     n, V = ids.size, len(weight)
     ids, dy = ids.reshape(-1), dy.reshape(n, weight.shape[1])
     if n * V <= SMALL and np.isfinite(dy).all():  # in a dense product an infinity would meet zeros

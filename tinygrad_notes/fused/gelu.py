@@ -8,7 +8,7 @@ In float32 the exact form has its own Phi, because scipy's erfc takes ten times 
 
     Phi(-a) = phi(a) t (c1 + c2 t + ... + c8 t^7),   t = 1 / (1 + 0.3 a),   a = |x| <= 13.5
 
-The c are a minimax fit of the ratio Phi(-a) / phi(a), with a relative error of 1.3e-7, one unit in the last place of float32:
+The c are a minimax fit of Mills' ratio, Phi(-a) / phi(a), with a relative error of 1.3e-7, one unit in the last place of float32:
 the tail keeps its digits (docs/verification.md has the error of gelu against mpmath, in ULP). float64 takes scipy's erfc.
 """
 
@@ -20,12 +20,12 @@ from tinygrad_notes.registry import fused
 
 import numpy as np
 
-DENSITY = 1 / math.sqrt(2 * math.pi)
-MILLS = [0.299858891, 0.30279658, 0.249754165, 0.324531133, -0.13885173, 0.521896505, -0.396739061, 0.0900674940]
+DENSITY = 1 / math.sqrt(2 * math.pi)  # phi(0)
+MILLS = [0.299858891, 0.30279658, 0.249754165, 0.324531133, -0.13885173, 0.521896505, -0.396739061, 0.0900674940]  # c1 ... c8
 
 
 def phi_into(out, x):
-    """The density e^(-x^2 / 2) / sqrt(2 pi), in place."""
+    """out = phi(x), the density e^(-x^2 / 2) / sqrt(2 pi)."""
     np.multiply(x, x, out=out)
     out *= -0.5
     np.exp(out, out=out)
@@ -34,7 +34,7 @@ def phi_into(out, x):
 
 
 def cumulative_into(out, x):
-    """Phi(x), in place."""
+    """out = Phi(x): by the fit for float32, by scipy's erfc for wider types."""
     if x.dtype != np.float32:
         from scipy.special import erfc  # scipy.special takes a while to load, and not every program needs it
 
@@ -58,7 +58,7 @@ def cumulative_into(out, x):
 
 
 def forward(x):
-    """y, Phi(x)"""
+    """x of any shape -> y as x; saved is Phi(x), flat"""
     flat = x.reshape(-1)
     y, cumulative = np.empty_like(flat), np.empty_like(flat)
 
@@ -70,6 +70,7 @@ def forward(x):
 
 
 def backward(dy, cumulative, x, *, needs):
+    """dy as y, Phi(x) flat -> dx as x"""
     flat, dy = x.reshape(-1), dy.reshape(-1)
     dx = np.empty_like(flat)
 
@@ -88,7 +89,7 @@ def reference(x):
     from scipy.special import erfc
 
     y = x * (0.5 * erfc(x * -math.sqrt(0.5)))
-    return y.astype(np.float16) if getattr(x, "dtype", None) == np.float16 else y  # SciPy widens these
+    return y.astype(np.float16) if getattr(x, "dtype", None) == np.float16 else y  # SciPy widens float16
 
 
 gelu = fused("gelu", forward, backward, reference, cases=[((3, 4),), ((),)])
@@ -97,7 +98,7 @@ SLOPE, CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
 def tanh_forward(x):
-    """y, s"""
+    """x of any shape -> y as x; saved is s, flat"""
     flat = x.reshape(-1)
     y, s = np.empty_like(flat), np.empty_like(flat)
 
@@ -113,6 +114,7 @@ def tanh_forward(x):
 
 
 def tanh_backward(dy, s, x, *, needs):
+    """dy as y, s flat -> dx as x"""
     flat, dy = x.reshape(-1), dy.reshape(-1)
     dx = np.empty_like(flat)
 

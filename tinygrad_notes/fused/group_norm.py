@@ -27,7 +27,10 @@ FORWARD, BACKWARD = 140, 190  # what one number costs, in multiply-adds of a mat
 
 
 def forward(x, weight, bias, *, groups, eps, silu):
-    """x (N, C, *space); weight, bias (C,) or None -> y, (mean, r, s): one mean and r for each group, s (N, C, positions) or None without silu"""
+    """x (N, C, *space); weight, bias (C,) or None -> y as x; saved are mean and r, each (N, groups, 1), and s (N, C, positions).
+
+    s = sigmoid(a), or None without silu.
+    """
     N, C, positions = x.shape[0], x.shape[1], prod(x.shape[2:])
     M = C // groups * positions
     x3, y = x.reshape(N, C, positions), np.empty((N, C, positions), x.dtype)
@@ -35,7 +38,7 @@ def forward(x, weight, bias, *, groups, eps, silu):
     s = np.empty_like(y) if silu else None
 
     def fill(n):
-        rows, centre, scale = x3[n].reshape(-1, M), mean[n].reshape(-1, 1), r[n].reshape(-1, 1)  # views: filled
+        rows, centre, scale = x3[n].reshape(-1, M), mean[n].reshape(-1, 1), r[n].reshape(-1, 1)  # views, the last two to be filled
         np.divide(sum_of_rows(rows), M, out=centre)
         z = np.subtract(rows, centre, out=y[n].reshape(rows.shape))
         np.divide(sum_of_products(z, z), M, out=scale)
@@ -56,7 +59,7 @@ def by_channel(v, C):
 
 
 def affine(z, gain, bias, out):
-    """gain z + b, for z (n, C, positions)"""
+    """out = gain z + bias, for z (n, C, positions), gain (n, C, 1), bias (C,) or None; out may be z"""
     np.multiply(z, gain, out=out)
     if bias is not None:
         out += bias[:, None]
@@ -64,6 +67,7 @@ def affine(z, gain, bias, out):
 
 
 def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
+    """dy as y -> dx as x, dweight (C,), dbias (C,); each None where `needs` is false"""
     (mean, r, s), (N, C), positions = saved, x.shape[:2], prod(x.shape[2:])
     M = C // groups * positions
     x, dy, shape = x.reshape(N, C, positions), dy.reshape(N, C, positions), x.shape
@@ -90,7 +94,7 @@ def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
 
 
 def reference(x, weight, bias, *, groups, eps, silu):
-    """(x - mean) / sqrt(var + eps) over groups of channels and all positions, * weight + bias for each channel; then a * sigmoid(a)"""
+    """(x - mean) / sqrt(var + eps) in each row, * weight + bias for each channel; with silu, that times its sigmoid"""
     rows = x.reshape(x.shape[0], groups, -1)
     centred = rows - np.mean(rows, axis=-1, keepdims=True)
     a = (centred / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)).reshape(x.shape)

@@ -17,7 +17,7 @@ import numpy as np
 
 
 def forward(x, weight, bias, *, eps):
-    """x (..., C); weight, bias (C,) or None -> y, (mean, r), each (n, 1)"""
+    """x (..., C); weight, bias (C,) or None -> y as x; saved are (mean, r), each (n, 1) for the n rows of x"""
     rows, C = as_rows(x), x.shape[-1]
     mean = sum_of_rows(rows) / C
     z = rows - mean
@@ -34,6 +34,7 @@ def forward(x, weight, bias, *, eps):
 
 
 def backward(dy, saved, x, weight, bias, *, needs, eps):
+    """dy as y -> dx as x, dweight (C,), dbias (C,); each None where `needs` is false"""
     mean, r = saved
     dy, C = as_rows(dy), x.shape[-1]
     c = as_rows(x) - mean

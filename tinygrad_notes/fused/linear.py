@@ -13,7 +13,7 @@ import numpy as np
 
 
 def forward(x, weight, bias):
-    """x (..., in), weight (out, in), bias (out,) or None -> y (..., out)"""
+    """x (..., in), weight (out, in), bias (out,) or None -> y (..., out); nothing is saved"""
     y = np.matmul(as_rows(x), weight.T)
     if bias is not None:
         y += bias
@@ -21,6 +21,7 @@ def forward(x, weight, bias):
 
 
 def backward(dy, saved, x, weight, bias, *, needs):
+    """dy (..., out) -> dx (..., in), dweight (out, in), dbias (out,); each None where `needs` is false"""
     dx = dweight = dbias = None
     dy = as_rows(dy)
     if needs[0]:

@@ -13,7 +13,7 @@ import numpy as np
 
 
 def forward(x, weight, *, eps):
-    """x (..., C); weight (C,) or None -> y, r (n, 1)"""
+    """x (..., C); weight (C,) or None -> y as x; saved is r (n, 1) for the n rows of x"""
     rows = as_rows(x)
     r = sum_of_products(rows, rows) / x.shape[-1]
     r += eps
@@ -26,6 +26,7 @@ def forward(x, weight, *, eps):
 
 
 def backward(dy, r, x, weight, *, needs, eps):
+    """dy as y, r (n, 1) -> dx as x, dweight (C,); each None where `needs` is false"""
     rows, dy, C = as_rows(x), as_rows(dy), x.shape[-1]
     w = ones(C, x.dtype) if weight is None else weight
     dx = dweight = None

@@ -1,7 +1,7 @@
 """What several kernels need: pieces that stay in the cache, and sums and maxima of rows at the speed of a matrix product.
 
 `x.sum(axis=-1)` of a matrix costs four to eight times what BLAS takes for `x @ ones`, and
-`x.max(axis=-1)` as much more than `argmax` does, which NumPy has vectorised.
+`x.max(axis=-1)` several times what `argmax` takes, which NumPy has vectorised.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,26 +38,27 @@ def as_rows(x: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def ones(n: int, dtype: np.dtype) -> np.ndarray:
+    """(n,), read-only, since whoever asks for it gets the same one."""
     made = np.ones(n, dtype)
     made.flags.writeable = False
     return made
 
 
 def sum_of_rows(x: np.ndarray) -> np.ndarray:
-    """(..., n) -> (..., 1)"""
+    """The sum of each row: (..., n) -> (..., 1)"""
     return np.matmul(x, ones(x.shape[-1], x.dtype))[..., None]
 
 
 def sum_of_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The sums over rows of x * y: (..., n) -> (..., 1)"""
+    """The sum of each row of x * y: (..., n) -> (..., 1)"""
     return np.vecdot(x, y)[..., None]
 
 
 def sum_of_columns(x: np.ndarray) -> np.ndarray:
-    """(n, C) -> (C,)"""
+    """The sum of each column: (n, C) -> (C,)"""
     return np.matmul(ones(len(x), x.dtype), x)
 
 
 def max_of_rows(x: np.ndarray) -> np.ndarray:
-    """(n, C) -> (n, 1); NaN where a row has one."""
+    """The largest member of each row, NaN where it has one: (n, C) -> (n, 1)"""
     return x[np.arange(len(x)), x.argmax(axis=-1)][:, None]

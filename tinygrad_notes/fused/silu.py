@@ -3,7 +3,7 @@
     y = x s              dx = dy (s + x s (1 - s)) = dy s (1 + x (1 - s))
     (a, b) -> a b s      da = dy b s,   db = dy a s (1 + b (1 - s)),   s = sigmoid(b)
 
-Worked on in pieces that stay in the cache, in place.
+Both are worked on in pieces that stay in the cache, in place where that is possible.
 """
 
 from tinygrad_notes.fused.rows import as_rows, in_chunks, in_chunks_of_rows
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def sigmoid_into(s, x):
-    """s = sigmoid(x), in place, to full relative precision."""
+    """s = sigmoid(x), written into s, to full relative precision."""
     return sigmoid_of_negative(np.negative(x, out=s))
 
 
@@ -26,7 +26,7 @@ def sigmoid_of_negative(x):
 
 
 def silu_backward(dy, s, x, out):
-    """dy s (1 + x (1 - s))"""
+    """out = dy s (1 + x (1 - s)), the gradient of x s where s = sigmoid(x). All of one shape."""
     dx = np.subtract(1, s, out=out)
     dx *= x
     dx += 1
@@ -36,6 +36,7 @@ def silu_backward(dy, s, x, out):
 
 
 def forward(x):
+    """x of any shape -> y as x; saved is s, flat"""
     flat = x.reshape(-1)
     y, s = np.empty_like(flat), np.empty_like(flat)
 
@@ -47,6 +48,7 @@ def forward(x):
 
 
 def backward(dy, s, x, *, needs):
+    """dy as y, s flat -> dx as x"""
     flat, dy = x.reshape(-1), dy.reshape(-1)
     dx = np.empty_like(flat)
 
@@ -66,7 +68,7 @@ silu = fused("silu", forward, backward, reference, cases=[((3, 4),), ((),)])
 
 
 def gated_forward(x):
-    """x (..., 2F) = (a, b) -> y (..., F), s (n, F)"""
+    """x (..., 2F) = (a, b) -> y (..., F); saved is s (n, F) for the n rows of x"""
     rows, F = as_rows(x), x.shape[-1] // 2
     y, s = np.empty((len(rows), F), x.dtype), np.empty((len(rows), F), x.dtype)
 
@@ -80,6 +82,7 @@ def gated_forward(x):
 
 
 def gated_backward(dy, s, x, *, needs):
+    """dy (..., F), s (n, F) -> dx (..., 2F) = (da, db)"""
     rows, dy, F = as_rows(x), as_rows(dy), x.shape[-1] // 2
     dx = np.empty_like(rows)
 
@@ -88,7 +91,8 @@ def gated_backward(dy, s, x, *, needs):
         da, db = dx[n, :F], dx[n, F:]
         np.multiply(dy[n], s[n], out=da)
         da *= b
-        np.multiply(silu_backward(dy[n], s[n], b, out=np.empty_like(s[n])), a, out=db)  # db lies in pieces: one pass over it
+        # db lies in pieces, F of each 2F numbers: a single pass over it
+        np.multiply(silu_backward(dy[n], s[n], b, out=np.empty_like(s[n])), a, out=db)
 
     in_chunks_of_rows(fill, len(rows), F, 80)
     return (dx.reshape(x.shape),)

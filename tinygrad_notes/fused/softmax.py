@@ -1,7 +1,7 @@
 """Softmax and its logarithm along the last axis.
 
-    y = e^(x - max x) / sum        dx = y (dy - sum(y dy))
-    y = x - max x - log sum        dx = dy - e^y sum(dy)
+    y = e^z / sum(e^z)        dx = y (dy - sum(y dy))        z = x - max x
+    y = z - log sum(e^z)      dx = dy - e^y sum(dy)
 
 An entry of -inf is masked: probability 0. A row of -inf alone gives zeros (the logarithm: -inf) and zero gradient.
 """
@@ -19,7 +19,7 @@ def shifted(x):
 
 
 def forward(x):
-    """x (..., C) -> y, y as rows"""
+    """x (..., C) -> y as x; saved is y as rows (n, C)"""
     y = shifted(as_rows(x))
     np.exp(y, out=y)
     y /= np.maximum(sum_of_rows(y), 1)  # the sum is at least e^0 = 1, or 0 where all are masked
@@ -27,6 +27,7 @@ def forward(x):
 
 
 def backward(dy, y, x, *, needs):
+    """dy as x, y (n, C) -> dx as x"""
     dy = as_rows(dy)
     dx = dy - sum_of_products(dy, y)
     dx *= y
@@ -56,12 +57,14 @@ softmax = fused("softmax", forward, backward, reference, cases=CASES)
 
 
 def log_forward(x):
+    """x (..., C) -> y as x; saved is y as rows (n, C)"""
     y = shifted(as_rows(x))
     y -= np.log(np.maximum(sum_of_rows(np.exp(y)), 1))
     return y.reshape(x.shape), y
 
 
 def log_backward(dy, y, x, *, needs):
+    """dy as x, y (n, C) -> dx as x"""
     dy = as_rows(dy)
     dx = np.exp(y)
     dx *= sum_of_rows(dy)

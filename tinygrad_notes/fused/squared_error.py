@@ -10,7 +10,7 @@ import numpy as np
 
 
 def forward(x, target):
-    """Two arrays of one shape -> a number, d"""
+    """x and target of one shape -> y (); saved is d"""
     d = x - target
     flat = d.reshape(-1)
     total = sum(float(flat[c].dot(flat[c])) for c in chunks(d.size))  # one long sum in float32 would lose digits
@@ -18,6 +18,7 @@ def forward(x, target):
 
 
 def backward(dy, d, x, target, *, needs):
+    """dy (), d -> dx as x, dtarget; dtarget None where `needs` is false"""
     dx = d * (dy * (2 / d.size))
     return dx, -dx if needs[1] else None
 

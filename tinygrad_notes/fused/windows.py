@@ -9,7 +9,7 @@ import numpy as np
 
 
 def places(name, space, kernel, stride, padding, dilation):
-    """How many windows fit along each axis."""
+    """How many windows fit along each axis. ValueError, in the name of the public function, where none does."""
     count = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(space, kernel, stride, padding, dilation))
     if min(count, default=1) < 1:
         raise ValueError(
@@ -19,17 +19,19 @@ def places(name, space, kernel, stride, padding, dilation):
 
 
 def offsets(kernel, count, stride, dilation):
-    """For each member of the kernel: its index, and where in the padded x it lies in all the windows."""
+    """For each member of the kernel: its index, and an index of the padded x that picks it from every window, (N, C, *places)."""
     for at in product(*map(range, kernel)):
         where = (slice(a * d, a * d + s * (n - 1) + 1, s) for a, n, s, d in zip(at, count, stride, dilation))
         yield at, (slice(None), slice(None), *where)
 
 
 def inner(space, padding):
+    """Where x lies in its padded copy: an index."""
     return (slice(None), slice(None), *(slice(p, p + n) for n, p in zip(space, padding)))
 
 
 def pad_space(x, padding, fill=0.0):
+    """x (N, C, *space) between `padding` numbers `fill` at both ends of each space axis; x itself where there is none."""
     if not any(padding):
         return x
     padded = np.full((*x.shape[:2], *(n + 2 * p for n, p in zip(x.shape[2:], padding))), fill, x.dtype)
