@@ -154,7 +154,7 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("*", "*", r"^share\(len\(x\), at_once.* -> share", ROUNDING, "whether on two threads"),
     ("*", "drop a factor", r"^share\(N, ROOM // .* -> share", ROUNDING, "how many examples at a time, and on two threads or not"),
     ("Geometry.touches_once", "prod -> sum", r"sum\(kernel\) == 1", ROUNDING, "1 + 1 is never 1: the general way gives the same sums"),
-    ("convolve", "one branch always", r"-> if False: def fill", ROUNDING, "the general way gives the same sums"),
+    ("convolve", "one branch always", r"-> if False: def convolve_part", ROUNDING, "the general way gives the same sums"),
     ("correlate", "one branch always", r"-> if False: rows", ROUNDING, "the general way gives the same sums"),
     ("backward", "one branch always", r"dx\[np\.isneginf.* -> if True", SAME, "e^-inf = 0, and no target's term is taken there"),
     ("backward", "drop out=", r"^np\.multiply\((rows|z), along_[xz], out=\w+\)", SAME, "the product is subtracted where it stands"),

@@ -16,14 +16,14 @@ block after block, and three running values per query suffice:
     dS = P * (dP - D)                              (backward)
     dq += dS k * scale;   dk += dS^T q * scale;   dbias += dS
 
-The sum l is one more column of o, the product of P with a column of ones beside v; in the same way a
+The sum l is one more column of o, from the product of P with a column of ones beside v; in the same way a
 column beside q holds -L, and one beside dy holds -D, so that S - L and dP - D come out of their products.
 
 Where no score can be large, by |q k| <= |q| |k|, e^S cannot overflow: then m stays 0, and the running maximum
 and the rescale are left out ("calm").
 
-N batch and key heads together, R query heads that share a key head, T queries, S keys, hd and vd widths.
-Beside it stands `dense`, the same function in a few lines of NumPy.
+N batch and key heads together, R query heads that share a key head, T queries, S keys, hd and vd widths of q, k and of v.
+`dense` is the same function in a few lines of NumPy.
 """
 
 import math
@@ -38,7 +38,7 @@ from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
 
-FEW = 8  # queries: see `columns`
+FEW = 8  # up to so many queries, copying the keys does not pay: see `columns`
 FORWARD, BACKWARD = 250, 300  # what one score costs beside the products of matrices, in multiply-adds
 
 
@@ -163,9 +163,8 @@ def with_column(x, column):
 def columns(x, T):
     """x (..., S, d) as (..., d, S), to stand on the right of a product of T rows."""
     turned = np.swapaxes(x, -1, -2)
-    return (
-        np.ascontiguousarray(turned) if T > FEW else turned
-    )  # BLAS takes a tenth longer, and twice as long for short sequences, if it has to turn it
+    # If BLAS has to turn it, it takes a tenth longer, and twice as long for short sequences.
+    return np.ascontiguousarray(turned) if T > FEW else turned
 
 
 def columns_and_ones(x):
@@ -216,7 +215,8 @@ def grouped(q, k, v):
 
 
 def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
-    """q (..., nh, T, hd), k (..., nkv, S, hd), v (..., nkv, S, vd), bias that broadcasts to (N, R, T, S) or None -> y (..., nh, T, vd), and what backward needs."""
+    """q (..., nh, T, hd), k (..., nkv, S, hd), v (..., nkv, S, vd), bias that broadcasts to (N, R, T, S) or None
+    -> y (..., nh, T, vd); saved are y as (N, R, T, vd), L (N, R, T, 1), `bad_rows` and whether the scores were calm."""
     shape = (*q.shape[:-1], v.shape[-1])
     q, k, v = grouped(q, k, v)
     (N, R, T, _), S, vd = q.shape, k.shape[2], v.shape[-1]
@@ -262,6 +262,7 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
 
 
 def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size: tuple[int, int]):
+    """dy as y -> dq, dk, dv, dbias, each as what it belongs to; dbias None where `needs` is false"""
     found = [np.zeros(x.shape, x.dtype) for x in (q, k, v)]
     dq, dk, dv = grouped(*found)  # views of these
     q, k, v = grouped(q, k, v)
@@ -337,17 +338,12 @@ def _case(T, S, *, N=2, R=2, bias=None, **mask):
     return ((N, R, T, 3), (N, 1, S, 3), (N, 1, S, 2), bias, {"mask": masked(T, S, **mask), "scale": 0.6, "size": (2, 3)})
 
 
-blocked_attention = fused(
-    "blocked_attention",
-    forward,
-    backward,
-    dense,
-    cases=[
-        _case(5, 7, bias=(1, 2, 5, 7)),
-        _case(7, 7, causal=True),
-        _case(4, 9, causal=True, window=3, bias=(2, 1, 1, 9)),
-        _case(6, 6, window=2, documents=(np.array([[0, 0, 0, 1, 1, 2]]), np.array([[0, 0, 0, 1, 1, 2]]))),
-        _case(5, 4, causal=True),  # the first query stands before the first key: a row without keys
-        _case(3, 4, given=np.array([[True, False, True, False], [False] * 4, [True] * 4])[None, None]),
-    ],
-)
+CASES = [
+    _case(5, 7, bias=(1, 2, 5, 7)),
+    _case(7, 7, causal=True),
+    _case(4, 9, causal=True, window=3, bias=(2, 1, 1, 9)),
+    _case(6, 6, window=2, documents=(np.array([[0, 0, 0, 1, 1, 2]]), np.array([[0, 0, 0, 1, 1, 2]]))),
+    _case(5, 4, causal=True),  # the first query stands before the first key: a row without keys
+    _case(3, 4, given=np.array([[True, False, True, False], [False] * 4, [True] * 4])[None, None]),
+]
+blocked_attention = fused("blocked_attention", forward, backward, dense, cases=CASES)

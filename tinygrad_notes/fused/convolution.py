@@ -7,16 +7,17 @@ transposes are what the backward passes need:
     x = spread(y, w)               the transpose in x: the "transposed convolution"
     w = correlate(x, y)            the transpose in w: which windows went with which outputs
 
-Cutting out the windows (`unfold`) copies every number KH KW times, and copying is what takes the time. `beside` copies
-it KW times only, channels last, so that one row of the kernel is one product of matrices:
+Cutting out the windows (`unfold`) copies every number KH KW times, and copying is what takes the time. `beside` copies it
+KW + 1 times: once to pad x and put its channels last, KW times to lay the pixels that a row of the kernel meets beside each
+other. So one row of the kernel is one product of matrices:
 
     row h of x, padded:      . a b c d .           each letter a pixel, C numbers
     beside it:               .ab abc bcd cd.       KW pixels for each of the W' places: a matrix (W', KW C)
     y at row h:              the sum over i of  beside(row h + i)  times  w[:, :, i] as a matrix (KW C, O)
 
-The rows of one example are one matrix (H' W', KW C), because they lie one after the other. `spread` is a convolution
-with the kernel turned round where the stride is 1, the padding no wider than the kernel reaches, and no row or column left
-over; otherwise it is the one that `fold`s windows.
+The rows of one example lie one after the other, so they are one matrix (H' W', KW C); where the stride in height is not 1,
+`under` copies them once more. `spread` is a convolution with the kernel turned round where the stride is 1, the padding no wider
+than the kernel reaches, and no row or column left over; otherwise it adds up windows (`fold`).
 """
 
 from math import prod
@@ -29,7 +30,7 @@ from tinygrad_notes.threads import share
 
 import numpy as np
 
-ROOM = 2**19  # numbers in `beside` of the examples that are worked on together: they stay in the cache
+ROOM = 2**19  # numbers that `beside` gives for the examples that are worked on together: they stay in the cache
 
 
 class Geometry(NamedTuple):
@@ -49,7 +50,7 @@ class Geometry(NamedTuple):
 
 
 def beside(x, KW, W, geometry, groups):
-    """x (n, C, H, W) -> (n, groups, H + 2 padding, W', KW C / groups): for each place in a row, the pixels that a kernel there meets in it."""
+    """x (n, C, H, width) -> (n, groups, H + 2 ph, W, KW C / groups): for each of W places in a padded row, the pixels that a kernel there meets."""
     (n, C, H, width), (ph, pw) = x.shape, geometry.padding
     C //= groups
     padded = np.empty((n, groups, H + 2 * ph, width + 2 * pw, C), x.dtype)
@@ -63,7 +64,7 @@ def beside(x, KW, W, geometry, groups):
 
 
 def under(rows, KH, H, geometry):
-    """The rows that each row of the kernel meets, from what `beside` gave: KH matrices (n, groups, H' W', KW C / groups)."""
+    """The rows that each row of the kernel meets, from what `beside` gave for W places: KH matrices (n, groups, H W, KW C / groups)."""
     s, d = geometry.stride[0], geometry.dilation[0]
     n, groups, _, W, K = rows.shape
     return [rows[:, :, d * i : d * i + s * (H - 1) + 1 : s].reshape(n, groups, H * W, K) for i in range(KH)]
@@ -85,27 +86,28 @@ def kernel_of(rows, shape, groups):
 
 
 def convolve(x, w, geometry, groups):
+    """x (N, C, H, W), w (O, C / groups, KH, KW) -> (N, O, H', W')"""
     O, C, KH, KW = w.shape
     H, W = geometry.count("convolution", x.shape[2:], (KH, KW))
     y = np.empty((len(x), O, H, W), x.dtype)
     if geometry.touches_once((KH, KW)):
 
-        def fill(part):
+        def convolve_part(part):
             np.matmul(w.reshape(groups, -1, C), by_place(x[part], groups), out=by_place(y[part], groups))
 
     else:
         matrices = kernel_rows(w, groups)
 
-        def fill(part):
+        def convolve_part(part):
             rows = under(beside(x[part], KW, W, geometry, groups), KH, H, geometry)
             by_place(y[part], groups)[...] = times(rows, matrices).swapaxes(-1, -2)
 
-    share(len(x), at_once(x, KW), fill, w.size * len(x) * H * W)
+    share(len(x), at_once(x, KW), convolve_part, w.size * len(x) * H * W)
     return y
 
 
 def spread(y, w, space, geometry, groups):
-    """y (N, O, H', W') -> (N, C, *space)"""
+    """y (N, O, H', W'), w (O, C / groups, KH, KW) -> (N, C, *space)"""
     O, C, *kernel = w.shape
     back = returning(w.shape, y.shape[2:], space, geometry)
     if back is not None:
@@ -115,37 +117,37 @@ def spread(y, w, space, geometry, groups):
 
 
 def correlate(x, y, kernel, geometry, groups):
-    """x (N, C, H, W), y (N, O, H', W') -> (O, C / groups, *kernel); of windows past those of y nothing is read"""
+    """x (N, C, H, W), y (N, O, H', W') -> (O, C / groups, *kernel); windows of x beyond those of y are left out"""
     (KH, KW), (_, O, H, W), C = kernel, y.shape, x.shape[1] // groups
 
-    def of(part):
+    def correlate_part(part):
         if geometry.touches_once(kernel):
             rows = [by_place(x[part, :, :H, :W], groups).swapaxes(-1, -2)]
         else:
             rows = under(beside(x[part], KW, W, geometry, groups), KH, H, geometry)
         return against(rows, y[part], groups)
 
-    sums = share(len(x), at_once(x, KW), of, O * C * KH * KW * len(x) * H * W)
+    sums = share(len(x), at_once(x, KW), correlate_part, O * C * KH * KW * len(x) * H * W)
     return kernel_of(sum(sums), (O, C, KH, KW), groups)
 
 
 def spread_and_correlate(x, y, w, back, groups):
-    """spread(y, w) and correlate(x, y) where the first is a convolution, of geometry `back`: the rows of y beside each other serve both."""
+    """spread(y, w) and correlate(x, y), where the first is a convolution, of geometry `back`: what `beside` gives for y serves both."""
     O, C, KH, KW = w.shape
     H, W = x.shape[2:]
     dx, matrices = np.empty(x.shape, x.dtype), kernel_rows(turned(w, groups), groups)
 
-    def fill(part):
+    def both_of_part(part):
         rows = under(beside(y[part], KW, W, back, groups), KH, H, back)
         by_place(dx[part], groups)[...] = times(rows, matrices).swapaxes(-1, -2)
         return against(rows, x[part], groups)
 
-    sums = share(len(x), at_once(y, KW), fill, 2 * w.size * len(x) * H * W)
+    sums = share(len(x), at_once(y, KW), both_of_part, 2 * w.size * len(x) * H * W)
     return dx, turned(kernel_of(sum(sums), (groups * C, O // groups, KH, KW), groups), groups)
 
 
 def times(rows, matrices):
-    """The sum over the kernel's rows of (n, groups, places, K) times (groups, K, O / groups)"""
+    """The sum over the kernel's KH rows of (n, groups, places, K) times (groups, K, O / groups) -> (n, groups, places, O / groups)"""
     y = np.matmul(rows[0], matrices[0])
     for row, matrix in zip(rows[1:], matrices[1:]):
         y += np.matmul(row, matrix)
@@ -153,7 +155,7 @@ def times(rows, matrices):
 
 
 def against(rows, y, groups):
-    """The transpose in the matrices: rows (n, groups, places, K), y (n, O, H', W') -> (KH, groups, K, O / groups)"""
+    """The transpose of `times` in its matrices: KH rows (n, groups, places, K), y (n, O, H', W') -> (KH, groups, K, O / groups)"""
     dy = by_place(y, groups).swapaxes(-1, -2)
     return np.stack([np.matmul(row.swapaxes(-1, -2), dy).sum(axis=0) for row in rows])
 
@@ -164,27 +166,27 @@ def turned(w, groups):
     return w.reshape(groups, O // groups, C, *kernel)[..., ::-1, ::-1].swapaxes(1, 2).reshape(groups * C, O // groups, *kernel)
 
 
-def returning(kernel_shape, places, space, geometry):
-    """The geometry of the convolution that goes from `places` back to `space`, or None where `fold` has to."""
+def returning(kernel_shape, count, space, geometry):
+    """The geometry of the convolution that goes back to `space` from `count`, (H', W'), or None where there is none and `fold` has to."""
     kernel = kernel_shape[2:]
     padding = tuple(d * (k - 1) - p for d, k, p in zip(geometry.dilation, kernel, geometry.padding))
-    if geometry.stride == (1, 1) and min(padding) >= 0 and geometry.count("spread", space, kernel) == places:
+    if geometry.stride == (1, 1) and min(padding) >= 0 and geometry.count("spread", space, kernel) == count:
         return geometry._replace(padding=padding)
     return None
 
 
 def at_once(x, KW):
-    """So many examples that `beside` of them stays in the cache."""
+    """How many examples to work on together, so that what `beside` gives for them stays in the cache."""
     return ROOM // (x[0].size * KW)
 
 
 def over_places(dy):
-    """The sum over examples and places, for each channel: (N, O, H', W') -> (O,)"""
+    """The sum over examples and places: dy (N, O, H', W') -> (O,)"""
     return sum_of_rows(dy.reshape(*dy.shape[:2], -1))[..., 0].sum(axis=0)
 
 
 def by_place(y, groups):
-    """y as (N, groups, O / groups, places)"""
+    """y (N, O, H', W') as (N, groups, O / groups, places)"""
     return y.reshape(len(y), groups, y.shape[1] // groups, prod(y.shape[2:]))
 
 
@@ -192,6 +194,7 @@ def by_place(y, groups):
 
 
 def forward(x, w, bias, *, geometry, groups):
+    """x (N, C, H, W), w (O, C / groups, KH, KW), bias (O,) or None -> y (N, O, H', W'); nothing is saved"""
     y = convolve(x, w, geometry, groups)
     if bias is not None:
         y += bias[:, None, None]
@@ -199,6 +202,7 @@ def forward(x, w, bias, *, geometry, groups):
 
 
 def backward(dy, saved, x, w, bias, *, needs, geometry, groups):
+    """dy as y -> dx as x, dw as w, dbias (O,); each None where `needs` is false"""
     dbias = over_places(dy) if needs[2] else None
     back = returning(w.shape, dy.shape[2:], x.shape[2:], geometry)
     if needs[0] and needs[1] and back is not None and not geometry.touches_once(w.shape[2:]):
@@ -235,18 +239,15 @@ convolution = fused(
         ((2, 2, 4, 3), (3, 2, 3, 3), (3,), {"geometry": PLAIN, "groups": 1}),
         ((1, 4, 5, 6), (6, 2, 3, 2), None, {"geometry": ODD, "groups": 2}),
         ((2, 4, 4, 5), (4, 2, 2, 3), (4,), {"geometry": ODD._replace(stride=(1, 1)), "groups": 2}),
-        (
-            (2, 1, 2, 3),
-            (2, 1, 2, 1),
-            None,
-            {"geometry": PLAIN._replace(padding=(2, 2)), "groups": 1},
-        ),  # more padding than the kernel reaches
+        # more padding than the kernel reaches
+        ((2, 1, 2, 3), (2, 1, 2, 1), None, {"geometry": PLAIN._replace(padding=(2, 2)), "groups": 1}),
         ((2, 3, 2, 2), (2, 3, 1, 1), None, {"geometry": PLAIN._replace(padding=(0, 0)), "groups": 1}),
     ],
 )
 
 
 def transposed_forward(x, w, bias, *, space, geometry, groups):
+    """x (N, C, H, W), w (C, O / groups, KH, KW), bias (O,) or None -> y (N, O, *space); nothing is saved"""
     y = spread(x, w, space, geometry, groups)
     if bias is not None:
         y += bias[:, None, None]
@@ -254,6 +255,7 @@ def transposed_forward(x, w, bias, *, space, geometry, groups):
 
 
 def transposed_backward(dy, saved, x, w, bias, *, needs, space, geometry, groups):
+    """dy as y -> dx as x, dw as w, dbias (O,); each None where `needs` is false"""
     H, W = x.shape[2:]
     return (
         # Rows and columns at the end, "output padding", may hold windows that no pixel of x has painted.
