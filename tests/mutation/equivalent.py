@@ -157,7 +157,7 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("convolve", "one branch always", r"-> if False: def convolve_part", ROUNDING, "the general way gives the same sums"),
     ("correlate", "one branch always", r"-> if False: rows", ROUNDING, "the general way gives the same sums"),
     ("backward", "one branch always", r"dx\[np\.isneginf.* -> if True", SAME, "e^-inf = 0, and no target's term is taken there"),
-    ("backward", "drop out=", r"^np\.multiply\((rows|z), along_[xz], out=\w+\)", SAME, "the product is subtracted where it stands"),
+    ("backward", "drop out=", r"^np\.multiply\((rows, along_x|c, r \* r \* mean_cdz), out=\w+\)", SAME, "the product is subtracted where it stands"),
     ("forward", "one branch always", r"-> if True: bad = ", SAME, "finite numbers stay as they are; others make NaN either way"),
     ("forward", "and <-> or", r"or not no_maximum", SAME, "rows are looked at in vain: nothing is hidden, or all is finite"),
     ("backward", "one branch always", r"-> if True: dx\[silent\]", SAME, "nothing is written where nothing is silent"),
