@@ -10,7 +10,7 @@ TOKEN = re.compile(r"\s*(\d+|[^\W\d]\w*|//|[-+*/()])")
 
 
 def parse(text: str) -> Any:
-    """A dimension as nested tuples: an int, a name, or (operator, left, right)."""
+    """A dimension as nested tuples: an int, a name, or (operator, left, right). ValueError if the text is none, with the text."""
     tokens = TOKEN.findall(text)
     if "".join(tokens) != re.sub(r"\s+", "", text) or not tokens or re.search(r"\w\s+\w", text):
         raise ValueError(text)
@@ -48,7 +48,7 @@ def parse(text: str) -> Any:
 
 
 def evaluate(dimension: Any, number: Callable[[str], int | None]) -> int | None:
-    """The number of a dimension, or None while one of its letters is not known."""
+    """The number of a parsed dimension, or None while one of its letters is not known. number: from a letter to its number, or None."""
     if isinstance(dimension, int):
         return dimension
     if isinstance(dimension, str):
@@ -60,7 +60,10 @@ def evaluate(dimension: Any, number: Callable[[str], int | None]) -> int | None:
 
 
 def mismatch(shape: list, actual: tuple[int, ...], variables: Any, letters: dict[str, int]) -> str:
-    """Why `actual` is not `shape`, or nothing; new letters are bound to their numbers."""
+    """Why `actual` is not `shape`, the end of a sentence, or "" if it is; new letters are added to `letters` with their numbers.
+
+    shape: parsed dimensions, one of which may be "..."; variables: the local ones of the function, whose integers count first.
+    """
     dimensions = list(shape)
     if "..." in dimensions:
         at = dimensions.index("...")
@@ -95,10 +98,12 @@ def mismatch(shape: list, actual: tuple[int, ...], variables: Any, letters: dict
 
 
 def names_of(dimension: Any) -> set[str]:
+    """The letters in a parsed dimension."""
     if isinstance(dimension, tuple):
         return names_of(dimension[1]) | names_of(dimension[2])
     return {dimension} if isinstance(dimension, str) else set()
 
 
 def spell(dimension: Any) -> str:
+    """A parsed dimension as text."""
     return f"{spell(dimension[1])}{dimension[0]}{spell(dimension[2])}" if isinstance(dimension, tuple) else str(dimension)

@@ -32,12 +32,15 @@ def check_grads(f: Callable, *args: Any, order: int = 2, rng: np.random.Generato
     """Check the gradients of f(*args), up to `order`, by each float array in args.
 
     f: any function of Tensors (arrays, numbers, nested lists, tuples or dicts of them) that
-    returns one or several; not random. args: float arrays, numbers or Tensors, nested in the
-    same ways; anything else is passed on as a constant. Every element is checked in arrays of
-    less than 1,000; larger ones along random directions. Differences run in float64; float32
-    args are tried as float32 as well, with what each rule returns before the engine casts it.
-    Forward mode (by differentiating the gradient) must agree with reverse.
-    Raises GradientError: which argument and element, both values, and what usually causes it.
+    returns one or several; not random. args: arrays or Tensors of floats, and floats, nested in
+    the same ways; anything else is passed on as a constant. In first order every element is
+    checked in arrays of less than 1,000; larger ones, and higher orders, along random directions,
+    which `rng` draws (always the same ones unless given). Differences run in float64; if all args
+    are float32, they are tried as float32 as well, with what each rule returns before the engine
+    casts it. From order 2 on, forward mode (by differentiating the gradient) must agree with reverse.
+    Raises GradientError: which argument and element, both values, and what usually causes it; or
+    that f is random, writes to its arguments, returns no Tensor, or has no derivative here.
+    Raises TypeError if no argument holds a float.
     """
     rng = rng or np.random.default_rng(0)
     paths, given = take_apart(args)
@@ -89,11 +92,15 @@ def put_together(args: tuple, members: Sequence[Any]) -> tuple:
 
 
 def is_variable(x: Any) -> bool:
+    """Whether check_grads differentiates by x: a Tensor, a float, an array of floats."""
     return isinstance(x, Variable | float) or (isinstance(x, np.ndarray | np.generic) and x.dtype.kind == "f")
 
 
 def check_values(call, names, values) -> list[Any]:
-    """The outputs of a first run, which changes nothing and gives the same again."""
+    """The float outputs of a first run.
+
+    GradientError if no Tensor is among them, one is not finite, a second run gives others, or f changes its arguments.
+    """
     given = [x.copy() for x in values]
     outputs, again = call(given), call(given)
     if not any(isinstance(y, Variable) for y in outputs):
@@ -116,7 +123,7 @@ def check_values(call, names, values) -> list[Any]:
 
 
 def check_rules(call, names, values, gs) -> list[np.ndarray]:
-    """The gradients, made by rules that change nothing, alias nothing and keep the width."""
+    """The gradients of sum(<g, y>). GradientError if a rule changes what it reads, returns memory of others, or another width."""
     variables = [Tensor(x.copy()) for x in values]
     outputs = call(variables)
     gs = [np.array(g, y.dtype) for g, y in zip(gs, outputs)]
@@ -135,7 +142,10 @@ def check_rules(call, names, values, gs) -> list[np.ndarray]:
 
 
 def compare(call, names, values, gs, gradients, rng, every_element, noise=0.0) -> None:
-    """The gradients of <g, call(values)> against differences of it. noise: what call(values) is rounded from, where it may all cancel."""
+    """`gradients`, which belong to sum(<g, call(values)>), against differences of it; see `judge`.
+
+    noise: how large the terms are that call(values) adds up, where they may all cancel.
+    """
     values = [x.copy() for x in values]  # differences move them
     weight = noise + float(sum(np.sum(np.abs(g * array_of(y))) for g, y in zip(gs, call(values))))
 
@@ -163,7 +173,10 @@ def compare(call, names, values, gs, gradients, rng, every_element, noise=0.0) -
 
 
 def judge(name, shape, gradient, slopes, bounds) -> None:
-    """Raise at the first element whose gradient is further from the slope than the bound."""
+    """GradientError at the first element whose gradient is further from the slope than the bound, or has no slope (an infinite bound).
+
+    gradient, slopes, bounds: arrays of one shape; shape: that of the argument `name`, () for a direction.
+    """
     gradient = np.asarray(gradient)
     wrong = ~(np.abs(gradient - slopes) <= bounds) | ~np.isfinite(bounds)
     if not wrong.any():
@@ -183,7 +196,7 @@ def judge(name, shape, gradient, slopes, bounds) -> None:
 
 
 def suspect(gradient, slopes, tolerance) -> str:
-    """What usually makes a gradient wrong in this way."""
+    """What usually makes a gradient wrong in this way, in words. gradient, slopes, tolerance: arrays of one shape."""
 
     def same(a, b=slopes):
         return a.shape == b.shape and bool(np.all(np.abs(a - b) <= tolerance))
@@ -245,7 +258,7 @@ def pullback(call: Callable, gs: Sequence[np.ndarray]) -> Callable:
 
 
 def check_forward_mode(call, values, rng) -> None:
-    """<J u, c> = <u, J^T c>, where J u is the derivative of <v^T J, u> by v."""
+    """GradientError unless <J u, c> = <u, J^T c>, where J u is the derivative of <v^T J, u> by v."""
     variables = [Tensor(x) for x in values]
     outputs = call(variables)
     vs = [Tensor(v) for v in random_like(outputs, rng)]
@@ -267,7 +280,7 @@ def check_forward_mode(call, values, rng) -> None:
 
 
 def check_narrow(call, names, given, rng) -> None:
-    """float32 in: float32 out, float32 from every rule, and near the float64 gradients at the same point."""
+    """GradientError unless float32 in gives float32 out, float32 from every rule, and nearly the float64 gradients at the same point."""
     variables = [Tensor(x.copy()) for x in given]
     outputs = call(variables)
     for y in outputs:

@@ -12,7 +12,7 @@ import numpy as np
 
 EPS = float(np.finfo(np.float64).eps)
 EPS32 = float(np.finfo(np.float32).eps)
-LEVELS = 5  # halvings of the step: the error falls as h^10
+LEVELS = 5  # steps, each half of the one before: the error falls as h^10
 
 
 class GradientError(AssertionError):
@@ -20,7 +20,7 @@ class GradientError(AssertionError):
 
 
 def extrapolate(phi: Callable[[float], float], h: float, weight: float, reach: float) -> tuple[float, float]:
-    """phi'(0) by central differences and Richardson's extrapolation, and a bound of its error.
+    """phi'(0) by central differences and extrapolation to h = 0 (Richardson, 1911), and a bound of its error.
 
     weight: how large the terms are that phi adds up; reach: how large the point is that it is
     evaluated at. Both are known to one rounding, which a difference over a step h divides by h.
@@ -40,6 +40,7 @@ def extrapolate(phi: Callable[[float], float], h: float, weight: float, reach: f
 def derivative(phi: Callable[[float], float], h: float, weight: float = 1.0, reach: float = 1.0) -> tuple[float, float]:
     """phi'(0) and a bound of its error; the step shrinks while a kink or the edge of the domain is near.
 
+    phi: float -> float, in float64; h: the first step, see `step`; weight and reach: see `extrapolate`.
     The bound is infinite where no step finds a derivative.
     """
     best = math.nan, math.inf
@@ -58,7 +59,10 @@ def derivative(phi: Callable[[float], float], h: float, weight: float = 1.0, rea
 
 
 def differences(phi: Callable[[], float], x: np.ndarray, h: float, weight: float) -> tuple[np.ndarray, np.ndarray]:
-    """The derivative of phi() by each element of x, an array that phi reads, and bounds; x is restored."""
+    """The derivative of phi() by each element of x, and bounds of the errors: two float64 arrays of the shape of x.
+
+    x: a contiguous float64 array that phi reads; it is moved, and restored. h and weight as for `derivative`.
+    """
     slopes, bounds = np.zeros(x.shape), np.zeros(x.shape)
     flat, at_slopes, at_bounds = x.reshape(-1), slopes.reshape(-1), bounds.reshape(-1)
     for i, old in enumerate(flat.tolist()):
@@ -73,16 +77,17 @@ def differences(phi: Callable[[], float], x: np.ndarray, h: float, weight: float
 
 
 def step(margin: float) -> float:
-    """A first step at most `margin`: a power of two, so that adding it is nearly exact."""
+    """The largest power of two up to `margin` > 0, as a first step: adding it is nearly exact."""
     return 2.0 ** math.floor(math.log2(margin))
 
 
 def largest(*arrays: Any) -> float:
+    """The largest absolute value in any of the arrays; 0.0 where they have no elements."""
     return max((float(np.max(np.abs(a), initial=0.0)) for a in arrays), default=0.0)
 
 
 def random_like(arrays: Sequence[Any], rng: np.random.Generator) -> list[np.ndarray]:
-    """Random cotangents or directions: of either sign, none near zero."""
+    """Random cotangents or directions, a float64 array for each shape: 0.5 to 1.5 in size, of either sign."""
     return [rng.uniform(0.5, 1.5, a.shape) * rng.choice([-1.0, 1.0], a.shape) for a in arrays]
 
 
@@ -92,18 +97,22 @@ def inner(us: Sequence[Any], vs: Sequence[Any]) -> Any:
 
 
 def array_of(y: Any) -> np.ndarray:
+    """The array of a Tensor; anything else as an array."""
     return y.value if isinstance(y, Variable) else np.asarray(y)
 
 
 def floats(y: Any) -> list[Any]:
-    """The float members of an output, one or several; integers and truth values are constants."""
+    """The float members of an output, one or several: Tensors, or arrays. Integers and truth values are left out."""
     members: list[Any] = []
     map_structure(lambda v, _: members.append(v if isinstance(v, Variable) else np.asarray(v)), y)
     return [v for v in members if v.dtype.kind == "f"]
 
 
 def pull(variables: Sequence[Any], outputs: Sequence[Any], gs: Sequence[Any], higher: bool = False, retain: bool = False) -> list[Any]:
-    """Gradients of sum(<g, y>) by `variables`: arrays, or Tensors when `higher`; zeros where nothing depends."""
+    """Gradients of sum(<g, y>) over outputs y and gs, one for each of the Tensors `variables`: arrays, or Tensors when `higher`.
+
+    Outputs that are no Tensors count for nothing; a variable on which no output depends gets zeros. retain: keep the graph.
+    """
     seeds: dict[Node, Any] = {}
     for y, g in zip(outputs, gs):
         if isinstance(y, Variable):

@@ -18,7 +18,7 @@ import numpy as np
 
 
 class ShapeError(AssertionError):
-    """A value has not the shape that the comment behind it says."""
+    """A value does not have the shape that the comment behind it says."""
 
 
 def shapes(*targets: Any) -> "Shapes":
@@ -30,13 +30,15 @@ def shapes(*targets: Any) -> "Shapes":
     call; `...` for any dimensions; `4C` is `4*C`; behind the parenthesis may stand prose. One
     shape speaks for each of several names, `# (B, T), (B,)` for one after the other. A shape
     of one dimension is written `(T,)`. None is let through.
-    Raises ShapeError with file, line, comment and shape. `.unreached` lists comments that
-    were not executed.
+    Raises ShapeError with file, line, comment and shape; ValueError if the targets have no shape
+    comment. `.unreached` of the context lists comments that were not executed.
     """
     return Shapes(targets)
 
 
 class Shapes:
+    """The context that `shapes` returns. It sets Python's trace function, and calls the one that was set before for all other code."""
+
     def __init__(self, targets: Sequence[Any]):
         self.functions: dict[tuple[str, int], dict[int, Remark]] = {}  # by file and first line: remarks by line
         for target in targets:

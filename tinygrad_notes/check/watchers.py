@@ -26,11 +26,13 @@ class Watcher:
         core.observer = self.outer
 
     def forward(self, node: Node, inputs: Sequence[Any], y: Any) -> None:
+        """The engine calls this after each op."""
         self.ran(node, inputs, y)
         if self.outer is not None:
             self.outer.forward(node, inputs, y)
 
     def backward(self, node: Node, i: int, g: Any) -> None:
+        """The engine calls this for each gradient that a rule gave."""
         self.pulled(node, i, g)
         if self.outer is not None:
             self.outer.backward(node, i, g)
@@ -78,6 +80,7 @@ def user_line() -> tuple[str, int]:
 
 
 def show(line: tuple[str, int] | None) -> str:
+    """A line as an error shows it: file, number, text."""
     if line is None:
         return "a line outside this context"
     return f"{line[0]}:{line[1]}: {linecache.getline(*line).strip()}"
@@ -88,7 +91,10 @@ def shapes_of(inputs: Sequence[Any]) -> str:
 
 
 class Rules(Watcher):
-    """Raises when a rule returns an input or the output, or another width than the arrays around it."""
+    """GradientError when a rule returns an input, the output or a view of one; or a wrong type or shape, or another width than `width`.
+
+    Without a width, that of the input or of the output.
+    """
 
     def __init__(self, width: np.dtype | None = None):
         self.width = width
@@ -218,7 +224,7 @@ class Widths(Watcher):
 
 
 def dtypes() -> Watcher:
-    """Inside, TypeError at the first op that mixes float32 and float64 arrays, or gives more than its inputs have.
+    """Inside, TypeError at the first op that mixes float32 and float64 arrays, or whose result or gradient is wider than its inputs.
 
     A conversion that says so (astype, dtype=) is let through; Python numbers have no width.
     """
@@ -244,5 +250,5 @@ class Count(Watcher):
 
 
 def count() -> Count:
-    """`with check.count() as counts:` counts.ops and counts.rules by op, counts.nodes in all."""
+    """`with check.count() as counts:` counts.ops and counts.rules by the op's name, counts.nodes in all. See `Count`."""
     return Count()

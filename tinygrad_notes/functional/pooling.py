@@ -35,6 +35,7 @@ def windows_of(kernel):
 
 
 def ones(kernel):
+    """The dilation of windows whose members lie side by side."""
     return (1,) * len(kernel)
 
 
@@ -55,6 +56,7 @@ CASES = [
 
 @differentiable(max_pool_rule, cases=CASES)
 def max_pool(x, *, kernel, stride, padding):
+    """x (N, C, *space) -> (N, C, *places); kernel, stride and padding are tuples with one number for each space axis."""
     count = places("max_pool", x.shape[2:], kernel, stride, padding, ones(kernel))
     x = pad_space(x, padding, -np.inf)
     y = np.full((*x.shape[:2], *count), -np.inf, x.dtype)
@@ -71,6 +73,7 @@ def average_pool_rule(g, y, x, *, kernel, stride, padding):
 
 @differentiable(average_pool_rule, cases=CASES)
 def average_pool(x, *, kernel, stride, padding):
+    """x (N, C, *space) -> (N, C, *places); kernel, stride and padding are tuples with one number for each space axis."""
     count = places("avg_pool", x.shape[2:], kernel, stride, padding, ones(kernel))
     x = pad_space(x, padding)
     y = np.zeros((*x.shape[:2], *count), x.dtype)
@@ -81,6 +84,7 @@ def average_pool(x, *, kernel, stride, padding):
 
 
 def pool(name, op, axes, x, size, stride, padding):
+    """op over x with `axes` space axes, after the checks that all the functions below have in common."""
     if x.ndim != axes + 2 or x.dtype.kind != "f":
         raise ValueError(f"{name}: x is {x.dtype} {x.shape}, expected floats {('(N, C, T)', '(N, C, H, W)')[axes - 1]}")
     kernel = each_axis(name, "size", size, axes, 1)
@@ -96,24 +100,36 @@ def pool(name, op, axes, x, size, stride, padding):
 def max_pool1d(x, size, stride=None, padding=0):
     """The largest of every window of `size`: x (N, C, T) -> (N, C, T'), T' = (T + 2 padding - size) // stride + 1.
 
-    stride: `size` unless given. Equal largest members share the gradient evenly.
+    x: floats; the result has their dtype. size, stride: integers of at least 1, stride `size` unless given; padding: from 0 to
+    half of the size, counted as -inf. Equal largest members share the gradient evenly.
+    Raises ValueError for an x of another kind or number of axes, for a size, stride or padding outside these, and where no
+    window fits; TypeError for an x that holds no numbers.
     """
     return pool("max_pool1d", max_pool, 1, x, size, stride, padding)
 
 
 @takes_lists("x")
 def max_pool2d(x, size, stride=None, padding=0):
-    """As `max_pool1d`, over x (N, C, H, W); size, stride and padding are numbers or pairs."""
+    """As `max_pool1d`, over two axes: x (N, C, H, W) -> (N, C, H', W').
+
+    size, stride and padding: a number, or a pair for height and width. The same errors.
+    """
     return pool("max_pool2d", max_pool, 2, x, size, stride, padding)
 
 
 @takes_lists("x")
 def avg_pool1d(x, size, stride=None, padding=0):
-    """The mean of every window of `size`, padding counted as zeros: x (N, C, T) -> (N, C, T')."""
+    """The mean of every window of `size`, padding counted as zeros: x (N, C, T) -> (N, C, T').
+
+    T', the arguments, the dtype and the errors are as for `max_pool1d`.
+    """
     return pool("avg_pool1d", average_pool, 1, x, size, stride, padding)
 
 
 @takes_lists("x")
 def avg_pool2d(x, size, stride=None, padding=0):
-    """As `avg_pool1d`, over x (N, C, H, W); size, stride and padding are numbers or pairs."""
+    """As `avg_pool1d`, over two axes: x (N, C, H, W) -> (N, C, H', W').
+
+    size, stride and padding: a number, or a pair for height and width. The same errors.
+    """
     return pool("avg_pool2d", average_pool, 2, x, size, stride, padding)

@@ -40,7 +40,10 @@ def pad_space(x, padding, fill=0.0):
 
 
 def unfold(x, *, kernel, stride, padding, dilation, fill=0.0):
-    """Every window of x (N, C, *space), padded with `fill` -> (N, C, *kernel, *places)."""
+    """Every window of x (N, C, *space), padded with `fill` -> (N, C, *kernel, *places), of the dtype of x.
+
+    kernel, stride, padding, dilation: tuples with one number for each space axis. Raises ValueError where no window fits.
+    """
     count = places("unfold", x.shape[2:], kernel, stride, padding, dilation)
     windows = np.empty((*x.shape[:2], *kernel, *count), x.dtype)
     x = pad_space(x, padding, fill)
@@ -50,7 +53,7 @@ def unfold(x, *, kernel, stride, padding, dilation, fill=0.0):
 
 
 def fold(windows, *, space, stride, padding, dilation):
-    """The transpose of `unfold`: windows (N, C, *kernel, *places) added up where they overlap -> (N, C, *space)."""
+    """The transpose of `unfold`: windows (N, C, *kernel, *places) added up where they overlap -> (N, C, *space), of their dtype."""
     kernel, count = windows.shape[2 : 2 + len(space)], windows.shape[2 + len(space) :]
     x = np.zeros((*windows.shape[:2], *(n + 2 * p for n, p in zip(space, padding))), windows.dtype)
     for at, where in offsets(kernel, count, stride, dilation):
