@@ -28,7 +28,7 @@ def refuse_out(name: str) -> TypeError:
 def reads_of(rule: Callable) -> set[str]:
     """The arguments whose arrays `rule` reads, rather than only their .shape, .ndim, .dtype or .size.
 
-    Found once, at registration, in the rule's byte code; when in doubt, an argument counts as read.
+    Found in the rule's byte code, once, when its op is first used; when in doubt, an argument counts as read.
     """
     code = rule.__code__
     arguments = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)])

@@ -26,7 +26,7 @@ table: dict[Any, Any] = {}  # what a NumPy function does when an argument is a T
 NO_PARAMS: dict[str, Any] = {}
 FREED: Any = ("freed",)  # stands in for the parents of a node whose memory was given back
 PICK: Any = "pick"  # the op of a member of a multiple output
-# Modules whose functions get their rules when they can be needed: importing them costs time.
+# Modules, and where the rules of their functions are: imported when a rule is first missed, since that costs time.
 LATE = {"scipy.special": "tinygrad_notes.ops.special", "numpy.lib.recfunctions": "tinygrad_notes.ops.structured"}
 
 
@@ -35,7 +35,8 @@ class Node:
 
     `saved` holds the array of each input that a rule reads, `y` the output likewise. To a
     rule that asks only for .shape, .ndim, .dtype or .size, the node itself stands in. The
-    node of a multiple output has lists of shapes and dtypes.
+    node of a multiple output has lists of shapes and dtypes; that of a kernel holds in `y`
+    what its forward pass saved.
     """
 
     __slots__ = ("dtype", "op", "order", "params", "parents", "saved", "shape", "y")
@@ -85,6 +86,7 @@ class Variable:
 
 
 def no_rule(key: Any) -> Callable:
+    """What to call for a key that `table` lacks: a late rule, or TypeError."""
     for module, rules in LATE.items():
         if module in sys.modules and rules not in sys.modules:
             importlib.import_module(rules)
@@ -252,8 +254,9 @@ def gradients(loss: Any, params: Any, *, unused: str = "zeros", create_graph: bo
     loss: a Tensor with one element. params: a Tensor, or lists, tuples and dicts of Tensors,
     leaves of the graph or not. Returns arrays of the shapes and dtypes of the params (Tensors
     with create_graph=True, which keeps the graph so that they can be differentiated again).
-    unused: what a param gets that the loss does not depend on, "zeros" or an error ("raise").
-    Raises RuntimeError for a graph that was walked before or whose leaves were updated since.
+    unused: what a param gets that the loss does not depend on, "zeros" or a ValueError ("raise").
+    Raises RuntimeError for a graph that was walked before or whose leaves were updated since,
+    TypeError for a loss or a param that is no Tensor, ValueError for a loss of another size.
     """
     if not isinstance(loss, Variable):
         raise TypeError(

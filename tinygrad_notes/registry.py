@@ -44,7 +44,7 @@ class Op:
         code = next(filter(None, rules)).__code__  # read as it is: inspect.signature of hundreds of rules would slow the import
         self.arity = code.co_argcount - 2  # inputs: all but g and y
         self.variadic = bool(code.co_flags & inspect.CO_VARARGS)
-        self.joint = self.variadic or (len(rules) == 1 and self.arity > 1)
+        self.joint = self.variadic or (len(rules) == 1 and self.arity > 1)  # one rule returns all gradients
         if not self.joint and len(rules) != self.arity:
             raise TypeError(
                 f"op {self.label}: {len(rules)} rules for {self.arity} inputs; give each a rule or None, or one rule that returns all gradients"
@@ -98,7 +98,7 @@ class Op:
             params = {k: v for k, v in params.items() if k not in STORAGE}
         if self.joint:
             return [d if p in wanted else None for d, p in zip(rules[0](g, y, *inputs, **params), parents)]
-        if not params:  # most of all calls are of these two forms: written out, for speed
+        if not params:  # most calls are of these two forms: written out, for speed
             if len(rules) == 1:
                 return (rules[0](g, y, inputs[0]),)
             if len(rules) == 2:
@@ -133,7 +133,7 @@ def apply(op: Op, inputs: Sequence, params: dict[str, Any] = NO_PARAMS) -> Any:
 
 
 def binary(op: Op, a: Any, b: Any) -> Any:
-    """apply(op, (a, b)), written out: this is most of all calls."""
+    """apply(op, (a, b)), written out for speed: most calls are of this form."""
     p = q = None
     if isinstance(a, Variable):
         a, p = a.value, a.node
@@ -292,7 +292,7 @@ class Fused:
         y, saved = self.forward(*values, **params)
         if not tensors:
             return y
-        node = make_node(self, parents, values, saved, params, y.shape, y.dtype)
+        node = make_node(self, parents, values, saved, params, y.shape, y.dtype)  # saved stands in the place of y
         if core.observer is not None:
             core.observer.forward(node, values, y)
         return make_tensor(y, node)
@@ -325,8 +325,8 @@ def fused(name: str, forward: Callable, backward: Callable, reference: Callable,
     """Register a kernel beside its transparent twin.
 
     forward(*arrays, **params) -> (y, saved); backward(g, saved, *arrays, needs, **params) ->
-    a gradient for each array, None where `needs` says none is wanted; reference: the same
-    function in plain NumPy, which Tensors run through for higher orders and in `reference()`.
+    a gradient for each array, anything (such as None) where `needs` is false; reference: the same
+    function in plain NumPy, for higher orders, for arrays that do not suit a kernel, and in `reference()`.
     """
     made = Fused(name, forward, backward, reference, cases, domain)
     registry.append(made)

@@ -101,7 +101,7 @@ def tensors(tree: Any) -> list:
 
 
 def captured(roots: Sequence[Any], since: int) -> list[Node]:
-    """The nodes made before the tick `since` that `roots` depend on directly: what a function took from outside."""
+    """The newest nodes from before the tick `since` on each way back from `roots`: what a function took from outside."""
     seen = {t.node for t in roots}
     stack, found = list(seen), []
     while stack:
@@ -135,8 +135,8 @@ def _cotangents(y: Any, g: Any, name: str) -> dict[Node, Any]:
 def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable:
     """The function that returns (f(...), its gradient in the arguments `argnums`).
 
-    f returns one number, or (number, anything) with has_aux=True. An argument is an array, a number, or nested lists,
-    tuples and dicts of them; its gradient has the same structure, and is zero where f does not depend on it.
+    f returns one number (else ValueError), or (number, anything) with has_aux=True. An argument is an array, a number, or nested
+    lists, tuples and dicts of them; its gradient has the same structure, and is zero where f does not depend on it.
     """
     several = isinstance(argnums, tuple | list)
 
@@ -177,7 +177,7 @@ def vjp(f: Callable, *args: Any) -> tuple[Any, Callable]:
 
 
 def jvp(f: Callable, args: Any, tangents: Any) -> tuple[Any, Any]:
-    """f(*args) and its derivative J v along `tangents`, which has the structure of the tuple `args`.
+    """f(*args) and its derivative J v along v = `tangents`. args: the argument, or a tuple of them; tangents have its structure.
 
     Forward mode from the reverse rules: v^T J is linear in v, and its transpose is J.
     """

@@ -136,7 +136,7 @@ def is_owned(array: np.ndarray) -> bool:
 
 @cache
 def _python_handles_ctrl_c() -> bool:
-    """Whether the handler was set by Python, as only that can be set again; a program that embeds it may have its own."""
+    """Whether Python set the handler of Ctrl-C: only such a one can be put back. A program that embeds Python may have its own."""
     return signal.getsignal(signal.SIGINT) is not None
 
 
@@ -192,7 +192,7 @@ def load(model: Any, state: dict[str, np.ndarray]) -> None:
 
     Every Tensor stays the same Tensor and every array the same array. All names, shapes and dtypes are checked first: on an error
     (ValueError, listing everything that does not fit) the model is unchanged. A tied leaf may stand under any of its paths. Byte
-    order does not matter. A RuntimeWarning names parameters that are nan or inf now, in some of their numbers.
+    order does not matter. A RuntimeWarning names parameters that now hold a nan or inf.
     """
     write(match_state(model, state))
     if bad := [path for path, t in parameters(model).items() if not np.isfinite(t.value).all()]:

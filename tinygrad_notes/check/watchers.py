@@ -93,7 +93,7 @@ def shapes_of(inputs: Sequence[Any]) -> str:
 class Rules(Watcher):
     """GradientError when a rule returns an input, the output or a view of one; or a wrong type or shape, or another width than `width`.
 
-    Without a width, that of the input or of the output.
+    width: the dtype that every gradient must have; None: that of its input or of the output.
     """
 
     def __init__(self, width: np.dtype | None = None):
@@ -250,5 +250,8 @@ class Count(Watcher):
 
 
 def count() -> Count:
-    """`with check.count() as counts:` counts.ops and counts.rules by the op's name, counts.nodes in all. See `Count`."""
+    """`with check.count() as counts:` counts what runs inside.
+
+    counts.ops: how often each op ran; counts.rules: how many gradients its rules gave; counts.nodes: how many nodes were made.
+    """
     return Count()
