@@ -80,6 +80,18 @@ def test_an_error_is_raised_here_and_tells_where_it_happened(error, kind, messag
     assert asked(copy, do="echo", x=1) == {"x": 1}
 
 
+@pytest.mark.parametrize("letter", ["x", "\u00e4", "\n"])
+def test_a_long_error_is_shortened(letter):
+    def fail():
+        raise ValueError(100_000 * letter)
+
+    copy = copies.Copy(fail)
+    for _ in range(2):
+        with pytest.raises(ValueError) as raised:
+            asked(copy)
+        assert str(raised.value) == 200 * letter
+
+
 def test_an_exception_that_needs_more_than_a_message():
     assert repr(copies._as_raised("UnicodeDecodeError", "bad byte", "...")) == "RuntimeError('UnicodeDecodeError: bad byte')"
 

@@ -1,7 +1,7 @@
 """A copy of this process that computes beside it: two interpreters, so that neither waits for the other's lock.
 
 fork makes the copy. It has the model, the functions and everything else as they are at that moment; what changes later it does
-not see. Arrays go to it and come back in memory that both share, what describes them through a socket, as JSON.
+not see. Arrays go to it and come back in memory that both share, what describes them through pipes, as JSON.
 """
 
 import builtins
@@ -10,8 +10,8 @@ import math
 import mmap
 import multiprocessing
 import os
+import select
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -26,7 +26,7 @@ from tinygrad_notes import threads
 import numpy as np
 
 LINE = 64  # bytes of the cache that are read together: each array begins with one
-LONGEST, MUCH = 2**17, 10_000  # bytes of a message, and characters of an error's text
+LONGEST = 2**16  # bytes that a pipe holds
 AWAKE = 0.002  # seconds to look for an answer before falling asleep: to be woken takes a tenth of that
 Layout = Sequence[tuple[str, Sequence[int]]]  # dtype and shape of each array
 
@@ -85,69 +85,83 @@ class Copy:
 
     def __init__(self, answer: Callable[..., dict]):
         self.asked = 0
-        # A message is sent and received as a whole or not at all: Ctrl-C leaves no half of one behind.
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.process = multiprocessing.get_context("fork").Process(target=_serve, args=(answer, theirs, self.socket), daemon=True)
+        questions, self.questions = os.pipe()
+        self.answers, answers = os.pipe()
+        theirs, ours = (questions, answers), (self.questions, self.answers)
+        self.process = multiprocessing.get_context("fork").Process(target=_serve, args=(answer, *theirs, ours), daemon=True)
         with warnings.catch_warnings():
             # Python 3.12 warns where other threads run: OpenBLAS stops its own around a fork, and `threads` forgets ours.
             warnings.simplefilter("ignore", DeprecationWarning)
             self.process.start()
-        theirs.close()
-        finalize(self, _end, self.process, self.socket, os.getpid())
+        _close(theirs)
+        self.arrived = select.poll()
+        self.arrived.register(self.answers, select.POLLIN)
+        finalize(self, _end, self.process, ours, os.getpid())
 
     def ask(self, **question: Any) -> None:
         """Send a question; `wait` has the answer."""
         self.asked += 1
-        with suppress(ConnectionError):  # if it has ended, `wait` says so
-            self.socket.send(json.dumps([self.asked, question]).encode())
+        with suppress(BrokenPipeError):  # if it has ended, `wait` says so
+            os.write(self.questions, _line(self.asked, question))
 
     def wait(self) -> dict[str, Any]:
         """The answer. Raises what `answer` raised, and RuntimeError if the copy has ended."""
         number, found = 0, {}
         while number != self.asked:
-            message = self._receive()
-            if not message:
+            self._until_arrived()
+            lines = os.read(self.answers, LONGEST).splitlines()  # whole ones, and the last counts: see _line
+            if not lines:
                 self.process.join()
                 code = self.process.exitcode
                 raise RuntimeError(f"the second process has ended, with exit code {code}; -9 means that the memory was used up")
-            number, found = json.loads(message)
+            number, found = json.loads(lines[-1])
         if "error" in found:
             raise _as_raised(**found)
         return found
 
-    def _receive(self) -> bytes:
-        """The next message; nothing if there is nobody to send one."""
+    def _until_arrived(self) -> None:
+        """Ctrl-C is raised meanwhile."""
         end = time.perf_counter() + AWAKE
-        try:
-            while time.perf_counter() < end:
-                with suppress(BlockingIOError):
-                    return self.socket.recv(LONGEST, socket.MSG_DONTWAIT)
-            return self.socket.recv(LONGEST)
-        except ConnectionError:
-            return b""
+        while time.perf_counter() < end:
+            if self.arrived.poll(0):
+                return
+        self.arrived.poll()
 
 
-def _end(process: Any, connection: socket.socket, owner: int) -> None:
-    connection.close()
+def _line(number: int, content: dict) -> bytes:
+    """A message. The system writes up to PIPE_BUF bytes (4096) as a whole or not at all, so that Ctrl-C leaves no half of one behind."""
+    line = json.dumps([number, content]).encode()
+    if "error" in content and len(line) >= select.PIPE_BUF:
+        line = json.dumps([number, content | {"message": content["message"][:200], "where": content["where"][-200:]}]).encode()
+    return line + b"\n"
+
+
+def _close(ends: Iterable[int]) -> None:
+    for end in ends:
+        os.close(end)
+
+
+def _end(process: Any, ends: Iterable[int], owner: int) -> None:
+    _close(ends)
     if os.getpid() == owner:  # a later copy inherits this object, but not the process
         process.terminate()
         process.join()
 
 
-def _serve(answer: Callable[..., dict], connection: socket.socket, other_end: socket.socket) -> None:
-    """What a copy does until the other end is closed."""
-    other_end.close()
+def _serve(answer: Callable[..., dict], questions: int, answers: int, other_ends: Iterable[int]) -> None:
+    """What a copy does until the other ends are closed."""
+    _close(other_ends)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the first process, which then ends this one
     threads.stay_single()
-    while message := connection.recv(LONGEST):
-        number, question = json.loads(message)
-        try:
-            found = answer(**question)
-        except Exception as error:
-            text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)  # a KeyError would be in quotes
-            found = {"error": type(error).__name__, "message": text[:MUCH], "where": traceback.format_exc()[-MUCH:]}
-        with suppress(ConnectionError):  # nobody is there any more: the next message is the end
-            connection.send(json.dumps([number, found]).encode())
+    with open(questions, "rb") as lines, suppress(BrokenPipeError):  # nobody is there any more
+        for line in lines:
+            number, question = json.loads(line)
+            try:
+                found = answer(**question)
+            except Exception as error:
+                text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)  # a KeyError would be in quotes
+                found = {"error": type(error).__name__, "message": text, "where": traceback.format_exc()}
+            os.write(answers, _line(number, found))
 
 
 def _as_raised(error: str, message: str, where: str) -> Exception:
