@@ -365,14 +365,14 @@ OPTIMIZERS = [
 
 SAVING = [
     (arrays._write_and_sync, "no fsync", "os.fsync(descriptor)\n", "pass\n"),
-    (arrays._write_and_sync, "fsync before the writing", "rest = memoryview(content)\n", "rest = memoryview(content)\n        os.fsync(descriptor)\n"),
+    (arrays._write_and_sync, "fsync before the writing", "for part in content:\n", "os.fsync(descriptor)\n        for part in content:\n"),
     (arrays._write_and_sync, "one write only", "while rest:", "if rest:"),
     (arrays._write_and_sync, "an existing file is reused", " | os.O_EXCL", ""),
     (arrays._write_and_sync, "private", "0o666", "0o600"),
     (arrays._write_and_sync, "the descriptor stays open", "os.close(descriptor)", "pass"),
     (arrays._sync_folder, "the folder is not synced", "os.fsync(descriptor)", "pass"),
     (arrays._write_atomically, "the folder is not synced", "_sync_folder(folder)", "pass"),
-    (arrays._write_atomically, "written in place", "_write_and_sync(temporary, content)\n            os.replace(temporary, target)", "with open(target, 'wb') as stream:\n                stream.write(content)"),
+    (arrays._write_atomically, "written in place", "_write_and_sync(temporary, content)\n            os.replace(temporary, target)", "with open(target, 'wb') as stream:\n                stream.writelines(content)"),
     (arrays._write_atomically, "replaced before it is written", "_write_and_sync(temporary, content)\n            os.replace(temporary, target)", "open(temporary, 'wb').close()\n            os.replace(temporary, target)\n            os.unlink(target)\n            _write_and_sync(target, content)"),
     (arrays._write_atomically, "the temporary file in another folder", "os.path.join(folder, f\".{name}", "os.path.join('/tmp', f\".{name}"),
     (arrays._write_atomically, "the temporary file stays", "os.unlink(temporary)", "pass"),
