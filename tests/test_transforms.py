@@ -108,7 +108,7 @@ def test_functions_that_ignore_their_argument():
     close(vjp(lambda x: np.sum(X) + 0 * np.sum(x), V)[1](1.0)[0], np.zeros(3))
 
 
-@pytest.mark.parametrize("argnums", [(0, 0), (0, -2), (), 2, -3, "a", 1.5, (0, None), (1, 2), [0, 0]])
+@pytest.mark.parametrize("argnums", [(0, 0), (0, -2), (), 2, -3, "a", 1.5, (0, None), (1, 2), [0, 0], None])
 @pytest.mark.parametrize("transform", [grad, value_and_grad, jacobian, hessian])
 def test_arguments_are_chosen_by_different_integers_within_range(transform, argnums):
     with pytest.raises(

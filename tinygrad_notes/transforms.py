@@ -44,11 +44,11 @@ def custom_vjp(f: Callable, *rules: Callable | None) -> Callable:
 
 
 class _Run:
-    """One evaluation of f on fresh children of the arguments `argnums` (None: of all). `name`: what was called, for errors."""
+    """One evaluation of f on fresh children of the arguments `argnums` (...: of all). `name`: what was called, for errors."""
 
-    def __init__(self, name, f, args, argnums=None, kwargs=NO_PARAMS):
-        self.name, self.several, self.since = name, argnums is None or isinstance(argnums, SEQUENCES), tick()
-        places = range(len(args)) if argnums is None else self.places(argnums if self.several else (argnums,), len(args))
+    def __init__(self, name, f, args, argnums: Any = ..., kwargs=NO_PARAMS):
+        self.name, self.several, self.since = name, argnums is ... or isinstance(argnums, SEQUENCES), tick()
+        places = range(len(args)) if argnums is ... else self.places(argnums if self.several else (argnums,), len(args))
         children = {i: map_structure(self.child, args[i]) for i in places}
         self.children = list(children.values())
         self.y = f(*(children.get(i, x) for i, x in enumerate(args)), **kwargs)
