@@ -12,6 +12,7 @@ import tinygrad_notes as tn
 from tinygrad_notes import Tensor, core, gradients
 from tinygrad_notes import functional as F
 from tinygrad_notes.registry import Op, op
+from tinygrad_notes.tensor import FROM_PYTORCH
 
 import numpy as np
 import pytest
@@ -480,3 +481,43 @@ def test_methods_take_their_arguments_as_an_arrays_do():
         t.stride  # noqa: B018
     with pytest.raises(TypeError, match="out= would overwrite"):
         t.sum(0, None, np.zeros(4))
+
+
+IN_NUMPY = {
+    **{name: f"np.{name}(t)" for name in ("exp", "log", "sqrt", "tanh", "abs", "sign", "isnan")},
+    **{name: f"np.{name}(t, ...)" for name in ("flip", "add", "tile", "split", "maximum", "where") if name not in FROM_PYTORCH},
+    **FROM_PYTORCH,
+}
+
+
+@pytest.mark.parametrize("name", IN_NUMPY)
+def test_what_pytorch_calls_a_method_is_named_as_numpy_has_it(name):
+    with pytest.raises(AttributeError) as error:
+        getattr(Tensor(np.ones(2)), name)
+    assert str(error.value) == f"a Tensor has no attribute {name!r}; write {IN_NUMPY[name]}"
+
+
+def test_the_ways_of_numpy_work():
+    """Each of them, on a Tensor, as it is written in the error."""
+    t, s = Tensor(np.arange(6.0).reshape(2, 3)), Tensor(np.arange(9.0).reshape(3, 3))
+    names = {
+        "np": np,
+        "t": t,
+        "x": s.value,
+        "Tensor": Tensor,
+        "stop_gradient": tn.stop_gradient,
+        "axis": 0,
+        "shape": (4, 2, 3),
+        "dtype": np.float32,
+    }
+    names |= {"mask": np.eye(3, dtype=bool), "min": 0, "max": 1}
+    for name, way in FROM_PYTORCH.items():
+        code = way.replace("reshape(...)", "reshape(3, 2)").replace("transpose(...)", "transpose(1, 0)")
+        eval(code, names | ({"t": s} if "mask" in way else {}))
+        assert not hasattr(Tensor, name), name
+
+
+@pytest.mark.parametrize("name", ["copyto", "sctypeDict", "__array_interface__", "linalg", "pi", "vectorise"])
+def test_what_numpy_has_without_a_rule_is_no_advice(name):
+    with pytest.raises(AttributeError, match=rf"^a Tensor has no attribute '{name}'$"):
+        getattr(Tensor(np.ones(2)), name)

@@ -240,3 +240,18 @@ def test_module_prints_the_report_and_measures():
     printed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout
     for name in ("BLAS core type", "allocator", "matrix product, GFLOP/s", "step of a small network, ms"):
         assert name in printed
+
+
+def test_module_prints_help_and_refuses_what_it_does_not_know():
+    """Without a measurement, which would be in what is printed."""
+
+    def run(*arguments):
+        command = [sys.executable, "-W", "error", "-m", "tinygrad_notes", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    for option in ("-h", "--help"):
+        shown = run(option)
+        assert shown.returncode == 0 and "usage: python -m tinygrad_notes" in shown.stdout and "--measure" in shown.stdout
+        assert "three small measurements" in " ".join(shown.stdout.split()) and "GFLOP" not in shown.stdout
+    refused = run("--mesure")
+    assert refused.returncode == 2 and "unrecognized arguments: --mesure" in refused.stderr and not refused.stdout

@@ -108,19 +108,28 @@ def test_functions_that_ignore_their_argument():
     close(vjp(lambda x: np.sum(X) + 0 * np.sum(x), V)[1](1.0)[0], np.zeros(3))
 
 
-@pytest.mark.parametrize("argnums", [(0, 0), (0, -2), (), 2, -3, "a", 1.5, (0, None), (1, 2), [0, 0]])
+@pytest.mark.parametrize("argnums", [(0, 0), (0, -2), (), 2, -3, "a", 1.5, (0, None), (1, 2), [0, 0], None])
 @pytest.mark.parametrize("transform", [grad, value_and_grad, jacobian, hessian])
 def test_arguments_are_chosen_by_different_integers_within_range(transform, argnums):
     with pytest.raises(
         TypeError,
-        match=r"argnums=.*but 2 positional arguments came; expected different integers from -2 up to, but not including, 2; [^\n]*$",
+        match=rf"^{transform.__name__}: argnums=.*but 2 positional arguments came; expected different integers from -2 up to, but not including, 2; [^\n]*$",
     ):
         transform(lambda x, y: np.sum(x * y), argnums)(X, V)
 
 
+@pytest.mark.parametrize("transform", [jacobian, hessian])
+def test_several_arguments_at_once_have_no_jacobian(transform):
+    with pytest.raises(TypeError, match=rf"^{transform.__name__}: argnums=\(0, 1\), but 2 positional arguments came"):
+        transform(lambda x, y: np.sum(x * y), (0, 1))(X, V)
+
+
 def test_an_argument_by_name_cannot_be_differentiated():
     for transform in (grad, jacobian, hessian):
-        with pytest.raises(TypeError, match=r"0 positional arguments came; .*; pass what is differentiated by position$"):
+        with pytest.raises(
+            TypeError,
+            match=rf"^{transform.__name__}: argnums=0, but 0 positional arguments came; .*; pass what is differentiated by position$",
+        ):
             transform(cubic)(x=X)
 
 
@@ -136,20 +145,56 @@ def test_arguments_are_counted_from_the_end_too():
     close(hessian(f, -1)(X, V), np.diag(2 * X))
 
 
+CALLS = {  # transforms of functions that return one number
+    "grad": lambda f, x: grad(f)(x),
+    "value_and_grad": lambda f, x: value_and_grad(f)(x),
+    "hessian": lambda f, x: hessian(f)(x),
+    "hvp": lambda f, x: hvp(f, x, x),
+}
+
+
+@pytest.mark.parametrize("x", [3, np.arange(3), None, "a", [1.0, 2], {"a": True}], ids=str)
+def test_what_has_no_gradient_is_refused_by_the_transform_that_was_called(x):
+    """3 for 3.0 is the first mistake that everybody makes."""
+    calls = CALLS | {"jacobian": lambda f, x: jacobian(f)(x), "vjp": vjp, "jvp": lambda f, x: jvp(f, x, x)}
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=rf"^{name}: [^\n]* has no gradient, expected floating-point numbers, such as 3\.0 or [^\n]*$"):
+            call(lambda x: 1.0, x)
+
+
+@pytest.mark.parametrize("transform", [grad, value_and_grad])
+@pytest.mark.parametrize("wrong", [3.0, Tensor(3.0), (), (3.0,), (3.0, 1, 2), None, {"a": 1}], ids=str)
+def test_with_has_aux_a_function_returns_two_things(transform, wrong):
+    with pytest.raises(
+        TypeError, match=rf"^{transform.__name__}: the function returned .*, expected \(number, anything\), as has_aux=True says$"
+    ):
+        transform(lambda x: wrong, has_aux=True)(X)
+
+
+def test_hvp_speaks_of_its_own_vectors():
+    with pytest.raises(ValueError, match=r"^hvp: a vector has shape \(2,\), expected \(3,\), the shape of its array$"):
+        hvp(cubic, X, np.ones(2))
+    with pytest.raises(ValueError, match=r"^hvp: 2 vectors came for 1 arrays; give the same structure$"):
+        hvp(cubic, X, (V, V))
+
+
 @pytest.mark.parametrize("wrong", [None, "a", np.array("a"), np.array([None])], ids=str)
 def test_a_result_that_is_no_number_is_refused(wrong):
     calls = [
-        lambda f: jacobian(f)(X),
-        lambda f: jvp(f, X, V),
-        lambda f: vjp(f, X),
-        lambda f: jvp(lambda x: {"a": x, "b": [f(x)]}, X, V),
+        ("jacobian", lambda f: jacobian(f)(X)),
+        ("jvp", lambda f: jvp(f, X, V)),
+        ("vjp", lambda f: vjp(f, X)),
+        ("jvp", lambda f: jvp(lambda x: {"a": x, "b": [f(x)]}, X, V)),
     ]
-    for call in calls:
-        with pytest.raises(TypeError, match=r"the function returned [^\n]*, expected a number, an array of numbers or a Tensor$"):
+    for name, call in calls:
+        with pytest.raises(TypeError, match=rf"^{name}: the function returned [^\n]*, expected a number, an array of numbers or a Tensor$"):
             call(lambda x: wrong)
-    for call in (grad(lambda x: wrong), grad(lambda x: (wrong, None), has_aux=True)):
-        with pytest.raises(ValueError, match=r"grad: the function returned .*, expected one number; use vjp or jacobian for more"):
-            call(X)
+    for name, call in CALLS.items():
+        with pytest.raises(ValueError, match=rf"^{name}: the function returned .*, expected one number; use vjp or jacobian for more$"):
+            call(lambda x: wrong, X)
+    for transform in (grad, value_and_grad):
+        with pytest.raises(ValueError, match=rf"^{transform.__name__}: the function returned .*, expected one number; use vjp or jacobian"):
+            transform(lambda x: (wrong, None), has_aux=True)(X)
 
 
 def test_what_does_not_depend_on_the_argument_has_the_gradient_zero():
@@ -166,7 +211,10 @@ def test_errors():
         grad(lambda x: x * 2)(X)
     with pytest.raises(ValueError, match=r"a vector has shape \(2,\), expected \(3,\)"):
         vjp(lambda x: x * 2, X)[1](np.ones(2))
-    with pytest.raises(TypeError, match="int64 have no gradient"):
+    with pytest.raises(
+        TypeError,
+        match=r"^grad: ndarray \(3,\) int64 has no gradient, expected floating-point numbers, such as 3.0 or x.astype\(np.float32\)$",
+    ):
         grad(cubic)(np.arange(3))
 
 

@@ -132,6 +132,37 @@ def test_the_result_of_an_operation_is_refused_by_its_path():
             function(model)
 
 
+REPLACED = [np.ones((2, 3), np.float32), np.ones(4, np.float32), np.ones(1, np.float32), [1.0, 2.0, 3.0], 2.0]  # by another shape
+
+
+@pytest.mark.parametrize("value", [*REPLACED, np.ones(3), np.arange(3), Tensor(array(3)), None], ids=lambda v: " ".join(repr(v).split()))
+def test_a_value_that_was_replaced_by_another_kind_is_named(value):
+    """A slot is not checked when it is assigned, which would cost time in every operation; so whoever reads leaves says it."""
+    w, u = Tensor(array(3)), Tensor(array(3))
+    loss = np.sum(w * u)
+    opt = SGD({"w": w}, lr=0.1)
+    grads = gradients(loss, {"w": w}, retain_graph=True)
+    w.value = value
+    calls = [(lambda f=f: f({"w": w}), "model: w") for f in (parameters, state_dict, count, frozen, snapshot, freeze)]
+    calls += [(lambda: load({"w": w}, {"w": array(3)}), "model: w"), (lambda: AdamW({"w": w}, lr=0.1), "AdamW: params.w")]
+    if any(value is other for other in REPLACED):
+        calls += [(lambda: gradients(loss, {"u": u, "w": w}), "gradients: params.w"), (lambda: gradients(loss, w), "gradients: params")]
+    for call, what in calls:
+        with pytest.raises(RuntimeError) as error:
+            call()
+        assert str(error.value).startswith(f"{what} was made with an array (3,) float32, but t.value was set to {type(value).__name__} ")
+        assert str(error.value).endswith("; write into it, t.value[...] = x, or make a new one, Tensor(x)") and "\n" not in str(error.value)
+    with pytest.raises(RuntimeError, match=r"^SGD: w was given another array since the optimizer was made; "):
+        opt.step(grads)
+
+
+def test_a_value_may_be_replaced_by_an_array_of_its_kind():
+    w = Tensor(array(3))
+    w.value = array(3, seed=1)
+    load({"w": w}, {"w": array(3, seed=2)})
+    np.testing.assert_array_equal(gradients(np.sum(w * w), w), 2 * array(3, seed=2))
+
+
 def test_a_circle_and_ambiguous_paths_are_refused():
     model = Model()
     model.blocks[0].parent = model

@@ -1,5 +1,6 @@
 """`python -m tinygrad_notes`: what is in use, and three small measurements with and without it."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -66,7 +67,9 @@ def measure() -> dict[str, float]:
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--measure"]:
+    parser = argparse.ArgumentParser(prog="python -m tinygrad_notes", description=__doc__)
+    parser.add_argument("--measure", action="store_true", help="only measure, as things are set here, and print JSON")
+    if parser.parse_args().measure:
         print(json.dumps(measure()))
         return
     for name, value in runtime.report().items():

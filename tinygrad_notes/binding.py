@@ -157,6 +157,15 @@ def describe(x: Any) -> str:
     return f"{type(x).__name__} {' '.join(str(x).split())[:60]}"
 
 
+def check_value(what: str, t: Any) -> None:
+    """RuntimeError if t.value was given something else than an array like the one that the Tensor was made with."""
+    v, node = t.value, t.node
+    if not isinstance(v, np.ndarray) or v.shape != node.shape or v.dtype != node.dtype:
+        raise RuntimeError(
+            f"{what} was made with an array {node.shape} {node.dtype}, but t.value was set to {describe(v)}; write into it, t.value[...] = x, or make a new one, Tensor(x)"
+        )
+
+
 def label(function: Callable) -> str:
     """How an error names a function: np.sum, np.linalg.norm, scipy.special.erf, relu."""
     name = getattr(function, "__name__", str(function))

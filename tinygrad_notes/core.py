@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any
 
-from tinygrad_notes.binding import describe, label, map_leaves, map_structure
+from tinygrad_notes.binding import check_value, describe, label, map_leaves, map_structure
 
 import numpy as np
 
@@ -278,6 +278,8 @@ def gradients(loss: Any, params: Any, *, unused: str = "zeros", create_graph: bo
     for p in leaves:
         if not isinstance(p, Variable):
             raise TypeError(f"gradients: params{where(p)} is {describe(p)}, expected a Tensor; an array is a constant")
+        if getattr(p.value, "shape", None) != p.node.shape:
+            check_value(f"gradients: params{where(p)}", p)
     seed = np.ones(loss.value.shape, loss.value.dtype)
     found = walk({loss.node: seed}, [p.node for p in leaves], create_graph, retain_graph)
     given: set[Node] = set()

@@ -5,7 +5,7 @@ from typing import Any, Never
 
 from tinygrad_notes import core
 from tinygrad_notes.core import FREED, PICK, Leaf, Variable, table, walk
-from tinygrad_notes.registry import apply, binary
+from tinygrad_notes.registry import apply, binary, refused
 
 import numpy as np
 
@@ -14,6 +14,12 @@ NO_CONVERSION = (
     "an array build a list and np.stack it, or np.broadcast_to(t, shape); for A.dot(t) write A @ t; for a random draw "
     "reparameterise (mean + std * rng.normal(size=...)); for a function outside NumPy, or a plot, pass t.value"
 )
+FROM_PYTORCH = {  # what its readers write: what to write here, where NumPy has no function of that name
+    "detach": "stop_gradient(t)", "requires_grad_": "Tensor(x)", "numpy": "t.value", "data": "t.value", "view": "t.reshape(...)",
+    "permute": "t.transpose(...)", "numel": "t.size", "unsqueeze": "np.expand_dims(t, axis)", "expand": "np.broadcast_to(t, shape)",
+    "to": "t.astype(dtype)", "float": "t.astype(np.float32)", "dim": "t.ndim", "clone": "t.copy()", "clamp": "t.clip(min, max)",
+    "where": "np.where(mask, t, x)", "masked_fill": "np.where(mask, x, t)", "mm": "t @ x", "norm": "np.linalg.norm(t)",
+}  # fmt: skip
 
 
 class Tensor(Variable):
@@ -364,8 +370,11 @@ class Tensor(Variable):
         return self.value.any(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Never:
+        function, way = vars(np).get(name), FROM_PYTORCH.get(name)
+        if way is None and callable(function) and function in table and function not in refused:
+            way = f"np.{name}(t)" if getattr(function, "nin", 2) == 1 else f"np.{name}(t, ...)"
         known = f"; its array has one: t.value.{name}" if hasattr(np.ndarray, name) and not name.startswith("__") else ""
-        raise AttributeError(f"a Tensor has no attribute {name!r}{known}")
+        raise AttributeError(f"a Tensor has no attribute {name!r}{f'; write {way}' if way else known}")
 
     # --- gradients, for readers from PyTorch ---------------------------------------------
 

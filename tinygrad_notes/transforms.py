@@ -12,7 +12,7 @@ from functools import partial, wraps
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from tinygrad_notes.binding import describe, map_structure
+from tinygrad_notes.binding import SEQUENCES, describe, map_structure
 from tinygrad_notes.core import FREED, NO_PARAMS, Node, Variable, make_node, rerunning, tick, walk
 from tinygrad_notes.registry import IDENTITY, Op, outputs, plain
 from tinygrad_notes.tensor import Tensor
@@ -44,49 +44,70 @@ def custom_vjp(f: Callable, *rules: Callable | None) -> Callable:
 
 
 class _Run:
-    """One evaluation of f on fresh children of the chosen arguments."""
+    """One evaluation of f on fresh children of the arguments `argnums` (...: of all). `name`: what was called, for errors."""
 
-    def __init__(self, f, args, argnums, kwargs=NO_PARAMS):
-        self.since = tick()
-        self.children = [map_structure(_child, args[i]) for i in argnums]
-        args = list(args)
-        for i, child in zip(argnums, self.children):
-            args[i] = child
-        self.y = f(*args, **kwargs)
+    def __init__(self, name, f, args, argnums: Any = ..., kwargs=NO_PARAMS):
+        self.name, self.several, self.since = name, argnums is ... or isinstance(argnums, SEQUENCES), tick()
+        places = range(len(args)) if argnums is ... else self.places(argnums if self.several else (argnums,), len(args))
+        children = {i: map_structure(self.child, args[i]) for i in places}
+        self.children = list(children.values())
+        self.y = f(*(children.get(i, x) for i, x in enumerate(args)), **kwargs)
         self.outer = bool(captured(tensors(self.y), self.since))  # does the result depend on Tensors from outside?
+
+    def places(self, argnums, n):
+        """Where the differentiated arguments stand among n, counted from 0, each once."""
+        places = [i % n for i in argnums if isinstance(i, int | np.integer) and -n <= i < n]
+        if not places or len({*places}) < len(argnums):
+            raise TypeError(
+                f"{self.name}: argnums={', '.join(map(repr, argnums)) or ()}, but {n} positional arguments came; expected different integers from {-n} up to, but not including, {n}; pass what is differentiated by position"
+            )
+        return places
+
+    def child(self, x, path):
+        if isinstance(x, Variable):
+            return IDENTITY(x)
+        if np.asarray(x).dtype.kind != "f":
+            raise TypeError(
+                f"{self.name}: {describe(x)} has no gradient, expected floating-point numbers, such as 3.0 or x.astype(np.float32)"
+            )
+        return Tensor(x)
 
     def release(self, y):
         """y for the caller: Tensors only if they depend on anything from outside."""
         return y if self.outer else plain(y)
 
     def pull(self, cotangents: dict[Node, Any], higher: bool, retain: bool = False) -> list:
-        nodes = [t.node for t in tensors(self.children)]
-        found = walk(cotangents, nodes, higher, retain)
+        found = walk(cotangents, [t.node for t in tensors(self.children)], higher, retain)
         return [map_structure(lambda t, _: _zeros_unless(found.get(t.node), t), child) for child in self.children]
 
+    def gradient(self, has_aux: bool = False) -> Any:
+        """The gradient of the result, which is one number: a tuple, if several arguments were chosen."""
+        if has_aux and not (isinstance(self.y, SEQUENCES) and len(self.y) == 2):
+            raise TypeError(f"{self.name}: the function returned {describe(self.y)}, expected (number, anything), as has_aux=True says")
+        y = self.y[0] if has_aux else self.y
+        if isinstance(y, SEQUENCES) or np.asarray(plain(y)).dtype.kind not in "fiub" or np.size(y) != 1:
+            raise ValueError(f"{self.name}: the function returned {describe(y)}, expected one number; use vjp or jacobian for more")
+        seeds = {y.node: np.ones_like(y.value)} if isinstance(y, Variable) else {}
+        grads = self.pull(seeds, higher=self.outer)
+        return tuple(grads) if self.several else grads[0]
 
-def _numeric(x):
-    return isinstance(x, Variable) or np.asarray(x).dtype.kind in "fiub"
+    def jacobian(self) -> Any:
+        """All partial derivatives of the result, which is one array."""
+        x, y = self.children[0], self.y
+        if not isinstance(x, Variable) or isinstance(y, tuple | list | dict):
+            raise TypeError(f"{self.name}: the argument and the result must be one array each; use vjp for structures")
+        self.check(y)
+        if not isinstance(y, Variable):
+            return np.zeros(np.shape(y) + x.shape, x.dtype)
+        rows = []
+        for i in range(y.size):
+            unit = np.eye(1, y.size, i, y.dtype).reshape(y.shape)
+            rows.append(self.pull({y.node: unit}, higher=self.outer, retain=True)[0])
+        return np.reshape(np.stack(rows), y.shape + x.shape) if rows else np.zeros(y.shape + x.shape, x.dtype)
 
-
-def _checked(name, x):
-    if not _numeric(x):
-        raise TypeError(f"{name}: the function returned {describe(x)}, expected a number, an array of numbers or a Tensor")
-
-
-def _places(name, argnums, args):
-    """Where the differentiated arguments stand, counted from 0, each once."""
-    n = len(args)
-    places = [i % n for i in argnums if isinstance(i, int | np.integer) and -n <= i < n]
-    if not places or len({*places}) < len(argnums):
-        raise TypeError(
-            f"{name}: argnums={', '.join(map(repr, argnums)) or ()}, but {n} positional arguments came; expected different integers from {-n} up to, but not including, {n}; pass what is differentiated by position"
-        )
-    return places
-
-
-def _child(x, path):
-    return IDENTITY(x) if isinstance(x, Variable) else Tensor(x)
+    def check(self, y, path=""):
+        if np.asarray(plain(y)).dtype.kind not in "fiub":
+            raise TypeError(f"{self.name}: the function returned {describe(y)}, expected a number, an array of numbers or a Tensor")
 
 
 def _zeros_unless(g, t):
@@ -138,37 +159,31 @@ def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: boo
     f returns one number (else ValueError), or (number, anything) with has_aux=True. An argument is an array, a number, or nested
     lists, tuples and dicts of them; its gradient has the same structure, and is zero where f does not depend on it.
     """
-    several = isinstance(argnums, tuple | list)
 
     @wraps(f)
     def run(*args, **kwargs):
-        run = _Run(f, args, _places("grad", argnums if several else (argnums,), args), kwargs)
-        y = run.y[0] if has_aux else run.y
-        if isinstance(y, tuple | list | dict) or not _numeric(y) or np.size(y) != 1:
-            raise ValueError(f"grad: the function returned {describe(y)}, expected one number; use vjp or jacobian for more")
-        seeds = {y.node: np.ones_like(y.value)} if isinstance(y, Variable) else {}
-        grads = run.pull(seeds, higher=run.outer)
-        return run.release(run.y), tuple(grads) if several else grads[0]
+        run = _Run("value_and_grad", f, args, argnums, kwargs)
+        return run.release(run.y), run.gradient(has_aux)
 
     return run
 
 
 def grad(f: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable:
     """The gradient of f, a function that returns one number; with has_aux=True, (gradient, aux). See value_and_grad."""
-    both = value_and_grad(f, argnums, has_aux)
 
     @wraps(f)
     def run(*args, **kwargs):
-        y, g = both(*args, **kwargs)
-        return (g, y[1]) if has_aux else g
+        run = _Run("grad", f, args, argnums, kwargs)
+        g = run.gradient(has_aux)
+        return (g, run.release(run.y[1])) if has_aux else g
 
     return run
 
 
 def vjp(f: Callable, *args: Any) -> tuple[Any, Callable]:
     """f(*args), and the function that maps a vector v of the shape of f(*args) to v^T J: a tuple, one per argument."""
-    run = _Run(f, args, range(len(args)))
-    map_structure(lambda x, _: _checked("vjp", x), run.y)
+    run = _Run("vjp", f, args)
+    map_structure(run.check, run.y)
 
     def pull(v):
         return tuple(run.pull(_cotangents(run.y, v, "vjp"), run.outer or bool(tensors(v)), retain=True))
@@ -182,8 +197,8 @@ def jvp(f: Callable, args: Any, tangents: Any) -> tuple[Any, Any]:
     Forward mode from the reverse rules: v^T J is linear in v, and its transpose is J.
     """
     args, tangents = (args, tangents) if isinstance(args, tuple) else ((args,), (tangents,))
-    run = _Run(f, args, range(len(args)))
-    map_structure(lambda x, _: _checked("jvp", x), run.y)
+    run = _Run("jvp", f, args)
+    map_structure(run.check, run.y)
     dummies = map_structure(lambda t, _: Tensor(np.zeros_like(t.value)) if isinstance(t, Variable) else np.zeros_like(t), run.y)
     pulled = run.pull(_cotangents(run.y, dummies, "jvp"), higher=True)
     seeds = _cotangents(pulled, list(tangents), "jvp")
@@ -198,36 +213,20 @@ def hvp(f: Callable, args: Any, tangents: Any) -> Any:
     """
     single = not isinstance(args, tuple)
     args, tangents = ((args,), (tangents,)) if single else (args, tangents)
-    _, pull = vjp(grad(f, tuple(range(len(args)))), *args)
-    product = pull(tangents)
-    return product[0] if single else product
+    run = _Run("hvp", lambda *xs: _Run("hvp", f, xs).gradient(), args)
+    product = run.pull(_cotangents(run.y, tangents, "hvp"), run.outer or bool(tensors(tangents)))
+    return product[0] if single else tuple(product)
 
 
 def jacobian(f: Callable, argnum: int = 0) -> Callable:
     """The function that returns all partial derivatives, in an array of shape f(...).shape + argument.shape."""
-
-    @wraps(f)
-    def run(*args, **kwargs):
-        run = _Run(f, args, _places("jacobian", (argnum,), args), kwargs)
-        x, y = run.children[0], run.y
-        if not isinstance(x, Variable) or isinstance(y, tuple | list | dict):
-            raise TypeError("jacobian: the argument and the result must be one array each; use vjp for structures")
-        _checked("jacobian", y)
-        if not isinstance(y, Variable):
-            return np.zeros(np.shape(y) + x.shape, x.dtype)
-        rows = []
-        for i in range(y.size):
-            unit = np.zeros(y.size, y.dtype)
-            unit[i] = 1
-            rows.append(run.pull({y.node: unit.reshape(y.shape)}, higher=run.outer, retain=True)[0])
-        return np.reshape(np.stack(rows), y.shape + x.shape) if rows else np.zeros(y.shape + x.shape, x.dtype)
-
-    return run
+    return wraps(f)(lambda *args, **kwargs: _Run("jacobian", f, args, (argnum,), kwargs).jacobian())
 
 
 def hessian(f: Callable, argnum: int = 0) -> Callable:
     """The function that returns all second derivatives of f, which returns one number: argument.shape twice."""
-    return jacobian(grad(f, argnum), argnum)
+    slope = lambda *args, **kwargs: _Run("hessian", f, args, (argnum,), kwargs).gradient()[0]
+    return wraps(f)(lambda *args, **kwargs: _Run("hessian", slope, args, (argnum,), kwargs).jacobian())
 
 
 # --- checkpoint ----------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
-from tinygrad_notes.binding import like
+from tinygrad_notes.binding import check_value, like
 from tinygrad_notes.core import Leaf, describe
 from tinygrad_notes.registry import Composition, Fused, Op
 from tinygrad_notes.tensor import Tensor
@@ -54,6 +54,7 @@ def _leaves(x: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, An
             raise ValueError(
                 f"model: {path or 'the Tensor'} {x.shape} is the result of an operation, expected a leaf; store Tensor(t.value), or name the attribute _{path.rpartition('.')[2]}"
             )
+        check_value(f"model: {path or 'the Tensor'}", x)
         yield path, x
     elif isinstance(x, np.ndarray):
         yield path, x

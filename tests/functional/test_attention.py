@@ -156,6 +156,18 @@ ERRORS = [
         f"{NAME}: documents (2, 2), expected (2, 5) with as many queries as keys, 5 and 5 came",
     ),
     ((Q,) * 3, {"window": 0}, ValueError, f"{NAME}: window=0, expected at least 1: a query's own key counts"),
+    *(((Q,) * 3, {"causal": c}, TypeError, f"{NAME}: causal={c!r}, expected True or False") for c in ("yes", 1, 0, None, [True])),
+    ((Q,) * 3, {"causal": np.ones((2, 2))}, TypeError, f"{NAME}: causal=array([[1., 1.], [1., 1.]]), expected True or False"),
+    *(
+        ((Q,) * 3, {"scale": s}, ValueError, f"{NAME}: scale is {s}, expected a finite number, or None for 1 / sqrt(hd)")
+        for s in (math.nan, math.inf, -np.inf)
+    ),
+    (
+        (Q,) * 3,
+        {"scale": Tensor(0.5)},
+        TypeError,
+        f"{NAME}: scale is Tensor () float64, expected a number; if it is learned, pass q * scale, and scale=1.0",
+    ),
 ]
 
 
@@ -164,3 +176,23 @@ def test_errors(args, options, kind, message):
     with pytest.raises(kind) as error:
         F.scaled_dot_product_attention(*args, **options)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("args", "options", "kind", "message"), [e for e in ERRORS if "documents" not in e[1] and " and v (" not in e[3]])
+def test_attention_weights_speaks_of_itself(args, options, kind, message):
+    """Of everything that both refuse; the weights have no v and no documents."""
+    q, k, v = args
+    with pytest.raises(kind) as error:
+        F.attention_weights(q, k, **options)
+    assert str(error.value) == message.replace(NAME, "attention_weights").replace(f", v {v.shape};", ";")
+
+
+def test_a_flag_may_be_numpys_and_a_scale_any_finite_number():
+    for causal in (True, False):
+        np.testing.assert_array_equal(
+            F.scaled_dot_product_attention(Q, Q, Q, causal=np.bool_(causal)), F.scaled_dot_product_attention(Q, Q, Q, causal=causal)
+        )
+    for scale in (0, -2, np.float32(0.5), np.array(0.5)):
+        np.testing.assert_array_equal(
+            F.scaled_dot_product_attention(Q, Q, Q, scale=scale), F.scaled_dot_product_attention(Q, Q, Q, scale=float(scale))
+        )

@@ -106,6 +106,7 @@ def test_an_error_of_the_second_try_stands_alone():
         (F.huber, (X, X, "a"), {}, "delta"),
         (F.cross_entropy, (X, [0, 1]), {"label_smoothing": "a"}, "label_smoothing"),
         (F.normalize, (X,), {"eps": "a"}, "eps"),
+        (F.cosine_similarity, (X, X), {"eps": "a"}, "eps"),
         (F.sample, (X, np.random.default_rng(0)), {"temperature": "a"}, "temperature"),
         (F.sample, (X.tolist(), None), {"top_k": "a"}, "top_k"),
         (F.sample, (X, None), {"top_p": "a"}, "top_p"),
@@ -115,6 +116,31 @@ def test_a_setting_that_is_no_number_is_named(function, args, kwargs, label):
     with pytest.raises(TypeError) as error:
         function(*args, **kwargs)
     assert str(error.value) == f"{function.__name__}: {label} is str a, expected a number"
+
+
+def test_what_is_made_of_others_is_named_itself():
+    with pytest.raises(TypeError, match=r"^cosine_similarity: str a came, expected an array of numbers or a Tensor$"):
+        F.cosine_similarity("a", X)
+    with pytest.raises(ValueError, match=r"^cosine_similarity: eps is -1, expected a finite number"):
+        F.cosine_similarity(X, X, eps=-1)
+    np.testing.assert_array_equal(F.cosine_similarity(X.tolist(), X), F.cosine_similarity(X.astype(float), X))
+
+
+def test_a_count_is_an_integer():
+    with pytest.raises(TypeError, match=r"^sample: top_k=1.5, expected an integer$"):
+        F.sample(X, None, top_k=1.5)
+    for classes in (2.5, None, "a"):
+        with pytest.raises(TypeError, match=f"^one_hot: classes={classes!r}, expected an integer$"):
+            F.one_hot([0], classes)
+    with pytest.raises(ValueError, match=r"^conv1d: stride=array\(\[\[1\], \[2\]\]\), expected an integer of at least 1, or 1 of them$"):
+        F.conv1d(Q[0], Q[0], stride=np.array([[1], [2]]))
+    with pytest.raises(TypeError, match=r"^interpolate: antialias='no', expected True or False$"):
+        F.interpolate(Q, 2, antialias="no")
+
+
+def test_the_table_of_an_embedding_has_two_axes():
+    with pytest.raises(ValueError, match=r"^embedding: weight is \(4,\), expected \(V, C\), a row for each id$"):
+        F.embedding([0], Tensor(X[0]))
 
 
 def test_none_is_no_number_where_it_is_not_the_default():

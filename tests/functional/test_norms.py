@@ -1,5 +1,7 @@
 """Norms: values from their definitions, the laws they are made for, running statistics."""
 
+import math
+
 from tinygrad_notes import Tensor, gradients
 from tinygrad_notes import functional as F
 
@@ -86,7 +88,51 @@ ERRORS = [
         lambda: F.batch_norm(np.ones((2, 3)), None, None, np.ones(2), np.ones(3), train=True),
         "batch_norm: x (2, 3) has 3 channels but running_mean is (2,); expected (3,)",
     ),
+    (lambda: F.layer_norm(1.0), "layer_norm: x () has no axis to normalise over; expected (..., C)"),
+    (lambda: F.rms_norm(np.ones(())), "rms_norm: x () has no axis to normalise over; expected (..., C)"),
+    *(
+        (
+            lambda m=m: normed("batch_norm", momentum=m),
+            f"batch_norm: momentum is {m}, expected a number from 0 to 1: how far the running statistics move",
+        )
+        for m in (-0.1, 2, math.nan)
+    ),
 ]
+
+
+def normed(name, train=True, **options):
+    x = Tensor(np.ones((4, 2)))
+    if name == "batch_norm":
+        return F.batch_norm(x, None, None, np.ones(2), np.ones(2), train=train, **options)
+    return F.group_norm(x, 1, **options) if name == "group_norm" else getattr(F, name)(x, **options)
+
+
+NORMS = ["layer_norm", "rms_norm", "group_norm", "batch_norm", "normalize"]
+
+
+@pytest.mark.parametrize("eps", [-1, -1e-5, math.nan, math.inf, np.float32(-1)], ids=repr)
+@pytest.mark.parametrize("name", NORMS)
+def test_eps_is_finite_and_not_negative(name, eps):
+    for options in ({"train": True}, {"train": False}) if name == "batch_norm" else ({},):
+        with pytest.raises(ValueError, match=rf"^{name}: eps is {eps}, expected a finite number of at least 0, such as 1e-5: [^\n]*$"):
+            normed(name, eps=eps, **options)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_eps_may_be_zero_or_numpys_but_is_one_number(name):
+    x = np.arange(1.0, 9).reshape(4, 2)
+    assert np.isfinite(F.layer_norm(x, eps=0)).all() and F.rms_norm(x, eps=np.float32(1e-5)).shape == x.shape
+    for eps in (np.ones(2), [1e-5]):
+        with pytest.raises(TypeError, match=rf"^{name}: eps is [^\n]*, expected a number$"):
+            normed(name, eps=eps)
+
+
+@pytest.mark.parametrize("flag", ["yes", 1, 0, None], ids=repr)
+def test_a_flag_is_true_or_false(flag):
+    with pytest.raises(TypeError, match=f"^batch_norm: train={flag!r}, expected True or False$"):
+        normed("batch_norm", train=flag)
+    with pytest.raises(TypeError, match=f"^group_norm: silu={flag!r}, expected True or False$"):
+        normed("group_norm", silu=flag)
 
 
 @pytest.mark.parametrize("groups", ["a", 1.0])

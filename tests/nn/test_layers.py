@@ -274,5 +274,43 @@ def test_sequential_takes_layers_not_lists_of_them():
 
 @pytest.mark.parametrize("p", [2, -0.1, float("nan"), "a", None], ids=repr)
 def test_a_dropout_of_no_probability_is_refused_when_it_is_made(p):
-    with pytest.raises((TypeError, ValueError), match=r"^dropout: p is [^\n]*, expected a probability between 0 and 1$"):
+    with pytest.raises((TypeError, ValueError), match=r"^Dropout: p is [^\n]*, expected a probability between 0 and 1$"):
         nn.Dropout(p)
+
+
+RANDOM = {
+    "Linear": lambda rng: nn.Linear(3, 4, rng=rng),
+    "Embedding": lambda rng: nn.Embedding(3, 4, rng=rng),
+    "Conv1d": lambda rng: nn.Conv1d(3, 4, 2, rng=rng),
+    "Conv2d": lambda rng: nn.Conv2d(3, 4, 2, rng=rng),
+    "ConvTranspose2d": lambda rng: nn.ConvTranspose2d(3, 4, 2, rng=rng),
+    "MultiHeadAttention": lambda rng: nn.MultiHeadAttention(4, 2, rng=rng),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_layer_names_itself_if_its_rng_is_none(name):
+    for rng, seed in ((7, 7), (None, 0), (np.random, 0)):
+        with pytest.raises(TypeError, match=rf"^{name}: rng is [^\n]*, expected a Generator: np\.random\.default_rng\({seed}\)$"):
+            RANDOM[name](rng)
+
+
+NORMS = {
+    "LayerNorm": lambda **options: nn.LayerNorm(4, **options),
+    "RMSNorm": lambda **options: nn.RMSNorm(4, **options),
+    "GroupNorm": lambda **options: nn.GroupNorm(2, 4, **options),
+    "BatchNorm1d": lambda **options: nn.BatchNorm1d(4, **options),
+    "BatchNorm2d": lambda **options: nn.BatchNorm2d(4, **options),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_norm_refuses_its_settings_when_it_is_made(name):
+    for eps in (-1, float("nan")):
+        with pytest.raises(ValueError, match=rf"^{name}: eps is {eps}, expected a finite number of at least 0, [^\n]*$"):
+            NORMS[name](eps=eps)
+    with pytest.raises(TypeError, match=rf"^{name}: eps is str a, expected a number$"):
+        NORMS[name](eps="a")
+    if name.startswith("Batch"):
+        with pytest.raises(ValueError, match=rf"^{name}: momentum is 2, expected a number from 0 to 1: [^\n]*$"):
+            NORMS[name](momentum=2)

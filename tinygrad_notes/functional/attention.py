@@ -2,7 +2,8 @@
 
 import math
 
-from tinygrad_notes.functional.define import check_integer, takes_lists
+from tinygrad_notes.core import describe
+from tinygrad_notes.functional.define import check_flag, check_integer, takes_lists
 from tinygrad_notes.fused.attention import masked
 from tinygrad_notes.fused.kernels import blocked_attention
 
@@ -19,9 +20,21 @@ def check_window(name, window):
         raise ValueError(f"{name}: window={window}, expected at least 1: a query's own key counts")
 
 
-def check_attention(name, q, k, v, mask, bias):
+def check_scale(name, scale):
+    """ValueError unless the scale is finite."""
+    try:
+        finite = math.isfinite(scale)
+    except TypeError:
+        learned = "; if it is learned, pass q * scale, and scale=1.0" if hasattr(scale, "shape") else ""
+        raise TypeError(f"{name}: scale is {describe(scale)}, expected a number{learned}") from None
+    if not finite:
+        raise ValueError(f"{name}: scale is {scale}, expected a finite number, or None for 1 / sqrt(hd)")
+
+
+def check_attention(name, q, k, v, mask, bias, causal, window, scale, offset):
     if min(q.ndim, k.ndim, v.ndim) < 3:
-        raise ValueError(f"{name}: q {q.shape}, k {k.shape}, v {v.shape}; expected (..., heads, T, width)")
+        values = f", v {v.shape}" if name == NAME else ""
+        raise ValueError(f"{name}: q {q.shape}, k {k.shape}{values}; expected (..., heads, T, width)")
     *batch, nh, Tq, hd = q.shape
     nkv, Tk = k.shape[-3:-1]
     if k.shape[-1] != hd:
@@ -40,6 +53,13 @@ def check_attention(name, q, k, v, mask, bias):
         raise TypeError(
             f"{name}: mask is {mask.dtype} {mask.shape}, expected bool, True where a query may attend; what shall be added to the scores goes into bias="
         )
+    if causal.__class__ is not bool:
+        check_flag(name, "causal", causal)
+    check_window(name, window)
+    if scale is not None:
+        check_scale(name, scale)
+    if offset is not None:
+        check_integer(name, "offset", offset)
 
 
 def spread(x, q, k):
@@ -72,10 +92,7 @@ def scaled_dot_product_attention(
     Computed block by block (see fused/attention.py), so that memory grows with T and not with its
     square; block: the numbers of queries and of keys in a block, chosen by length unless given.
     """
-    check_attention(NAME, q, k, v, mask, bias)
-    check_window(NAME, window)
-    if offset is not None:
-        check_integer(NAME, "offset", offset)
+    check_attention(NAME, q, k, v, mask, bias, causal, window, scale, offset)
     if block is not None and (np.shape(block) != (2,) or min(block) < 1):
         raise ValueError(f"{NAME}: block={block!r}, expected two numbers of at least 1: how many queries, and how many keys")
     *batch, nh, Tq, hd = q.shape
@@ -110,6 +127,7 @@ def per_group(name, documents, batch, nkv, Tq, Tk):
 @takes_lists("q", "k", "mask", "bias")
 def attention_weights(q, k, *, causal=False, mask=None, bias=None, window=None, scale: float | None = None, offset=None):
     """The weights of `scaled_dot_product_attention`, (..., nh, Tq, Tk), for pictures: rows sum to 1, or to 0 if nothing may be attended."""
+    check_attention("attention_weights", q, k, k, mask, bias, causal, window, scale, offset)
     identity = np.eye(k.shape[-2], dtype=k.dtype)  # as values, one unit vector for each key: the output is the weights
     v = np.broadcast_to(identity, (*k.shape[:-1], k.shape[-2]))
     return scaled_dot_product_attention(q, k, v, causal=causal, mask=mask, bias=bias, window=window, scale=scale, offset=offset)

@@ -5,7 +5,7 @@ Along one axis it is the convolution of an image one pixel high. See fused/convo
 
 from typing import Any
 
-from tinygrad_notes.functional.define import check_integer, takes_lists
+from tinygrad_notes.functional.define import check_integer, shown, takes_lists
 from tinygrad_notes.fused.convolution import Geometry, convolution, transposed_convolution
 
 import numpy as np
@@ -17,7 +17,7 @@ def each_axis(name, label, value: Any, axes, least):
         return (value,) * axes
     values = (value,) * axes if np.ndim(value) == 0 else tuple(value)
     if len(values) != axes or not all(isinstance(v, int | np.integer) and v >= least for v in values):
-        raise ValueError(f"{name}: {label}={value!r}, expected an integer of at least {least}, or {axes} of them")
+        raise ValueError(f"{name}: {label}={shown(value)}, expected an integer of at least {least}, or {axes} of them")
     return values
 
 

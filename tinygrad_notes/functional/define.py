@@ -17,6 +17,7 @@ may be lists and numbers too, as for NumPy's functions.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from numbers import Real
@@ -86,7 +87,7 @@ def check_numbers(name: str, signature: inspect.Signature, given: Mapping[str, A
         parameter = signature.parameters[label]
         wanted = isinstance(parameter.default, float) or parameter.annotation in (float, float | None, int | None)
         if wanted and x is not parameter.default and not isinstance(x, Real) and not hasattr(x, "shape"):
-            raise TypeError(f"{name}: {label} is {describe(x)}, expected a number") from None
+            raise no_number(name, label, x) from None
 
 
 def as_array(name: str, x: Any) -> np.ndarray:
@@ -103,7 +104,35 @@ def as_array(name: str, x: Any) -> np.ndarray:
 def check_integer(name: str, label: str, value: Any) -> None:
     """TypeError unless value is an integer."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise TypeError(f"{name}: {label}={value!r}, expected an integer")
+        raise TypeError(f"{name}: {label}={shown(value)}, expected an integer")
+
+
+def check_flag(name: str, label: str, value: Any) -> None:
+    """TypeError unless value is True or False: as a condition, any text would pass for True, also "no"."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: {label}={shown(value)}, expected True or False")
+
+
+def check_eps(name: str, eps: Any) -> None:
+    """ValueError unless eps is finite and at least 0."""
+    try:
+        fits = 0 <= eps < math.inf
+    except (TypeError, ValueError):  # ValueError: for an array of several numbers
+        raise no_number(name, "eps", eps) from None
+    if not fits:
+        raise ValueError(
+            f"{name}: eps is {eps}, expected a finite number of at least 0, such as 1e-5: it keeps a division from one by zero"
+        )
+
+
+def no_number(name: str, label: str, x: Any) -> TypeError:
+    """The error for a setting that is something else."""
+    return TypeError(f"{name}: {label} is {describe(x)}, expected a number")
+
+
+def shown(x: Any) -> str:
+    """The repr of x in one line."""
+    return " ".join(repr(x).split())[:80]
 
 
 def no_generator(name: str, rng: Any, otherwise: str = "") -> TypeError:

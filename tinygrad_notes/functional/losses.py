@@ -6,7 +6,7 @@
 from contextvars import ContextVar
 
 from tinygrad_notes.functional.activations import softplus
-from tinygrad_notes.functional.define import takes_lists
+from tinygrad_notes.functional.define import check_eps, takes_lists
 from tinygrad_notes.fused import kernels
 
 import numpy as np
@@ -197,12 +197,19 @@ def nll(log_p, targets, *, weight=None, ignore_index=-100, reduction="mean"):
 # --- directions -----------------------------------------------------------------------------------
 
 
-@takes_lists("x")
-def normalize(x, axis=-1, eps=1e-12):
-    """x / max(|x|, eps) along an axis: directions of length 1; a zero vector stays zero."""
+def direction(x, axis, eps):
     return x / np.sqrt(np.maximum(np.sum(x * x, axis=axis, keepdims=True), eps * eps))
 
 
+@takes_lists("x")
+def normalize(x, axis=-1, eps=1e-12):
+    """x / max(|x|, eps) along an axis: directions of length 1; a zero vector stays zero."""
+    check_eps("normalize", eps)
+    return direction(x, axis, eps)
+
+
+@takes_lists("a", "b")
 def cosine_similarity(a, b, axis=-1, eps=1e-8):
     """The cosine of the angle between a and b along an axis, 0 where one is zero; shapes broadcast."""
-    return np.sum(normalize(a, axis, eps) * normalize(b, axis, eps), axis=axis)
+    check_eps("cosine_similarity", eps)
+    return np.sum(direction(a, axis, eps) * direction(b, axis, eps), axis=axis)

@@ -3,7 +3,7 @@
 Those over one example at a time are kernels (fused/); `batch_norm` is an operation with its rule.
 """
 
-from tinygrad_notes.functional.define import check_integer, differentiable, takes_lists
+from tinygrad_notes.functional.define import check_eps, check_flag, check_integer, differentiable, no_number, takes_lists
 from tinygrad_notes.fused import kernels
 from tinygrad_notes.transforms import stop_gradient
 
@@ -55,11 +55,24 @@ def channels(name, x):
     return x.shape[1]
 
 
+def no_axis(name):
+    return ValueError(f"{name}: x () has no axis to normalise over; expected (..., C)")
+
+
 def check_affine(name, x, C, **vectors):
     """Weights and biases have one number per channel."""
     for label, v in vectors.items():
         if v is not None and v.shape != (C,):
             raise ValueError(f"{name}: x {x.shape} has {C} channels but {label} is {v.shape}; expected ({C},)")
+
+
+def check_momentum(name, momentum):
+    try:
+        fits = 0 <= momentum <= 1
+    except (TypeError, ValueError):
+        raise no_number(name, "momentum", momentum) from None
+    if not fits:
+        raise ValueError(f"{name}: momentum is {momentum}, expected a number from 0 to 1: how far the running statistics move")
 
 
 def in_float32(norm, *arrays, **settings):
@@ -73,7 +86,12 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5):
 
     x (..., C); weight, bias (C,) or None. The same for every a > 0 and c: layer_norm(a x + c), as eps goes to 0.
     """
-    check_affine("layer_norm", x, x.shape[-1], weight=weight, bias=bias)
+    try:
+        C = x.shape[-1]
+    except IndexError:
+        raise no_axis("layer_norm") from None
+    check_affine("layer_norm", x, C, weight=weight, bias=bias)
+    check_eps("layer_norm", eps)
     if x.dtype == np.float16:
         return in_float32(layer_norm, x, weight, bias, eps=eps)
     return kernels.layer_norm(x, weight, bias, eps=eps)
@@ -85,7 +103,12 @@ def rms_norm(x, weight=None, eps=1e-6):
 
     x (..., C); weight (C,) or None.
     """
-    check_affine("rms_norm", x, x.shape[-1], weight=weight)
+    try:
+        C = x.shape[-1]
+    except IndexError:
+        raise no_axis("rms_norm") from None
+    check_affine("rms_norm", x, C, weight=weight)
+    check_eps("rms_norm", eps)
     if x.dtype == np.float16:
         return in_float32(rms_norm, x, weight, eps=eps)
     return kernels.rms_norm(x, weight, eps=eps)
@@ -102,6 +125,9 @@ def batch_norm(x, weight, bias, running_mean, running_var, *, train, momentum=0.
     """
     C = channels("batch_norm", x)
     check_affine("batch_norm", x, C, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    check_flag("batch_norm", "train", train)
+    check_eps("batch_norm", eps)
+    check_momentum("batch_norm", momentum)
     column = (C, *(1 for _ in x.shape[2:]))
     weight = None if weight is None else weight.reshape(column)
     bias = None if bias is None else bias.reshape(column)
@@ -127,6 +153,9 @@ def group_norm(x, groups, weight=None, bias=None, eps=1e-5, *, silu=False):
     """
     C = channels("group_norm", x)
     check_affine("group_norm", x, C, weight=weight, bias=bias)
+    check_eps("group_norm", eps)
+    if silu.__class__ is not bool:
+        check_flag("group_norm", "silu", silu)
     if type(groups) is not int:
         check_integer("group_norm", "groups", groups)
     if groups < 1 or C % groups:

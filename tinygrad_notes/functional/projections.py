@@ -1,6 +1,6 @@
 """Products with a weight matrix: of a vector (linear), of a class (embedding)."""
 
-from tinygrad_notes.functional.define import takes_lists
+from tinygrad_notes.functional.define import check_integer, takes_lists
 from tinygrad_notes.fused import kernels
 
 import numpy as np
@@ -32,11 +32,16 @@ def check_ids(name, ids, limit):
 @takes_lists("weight")
 def embedding(ids, weight):
     """weight[ids]: ids (...) integers below V, weight (V, C) -> (..., C). Raises IndexError for an id past the vocabulary."""
-    return kernels.embedding(weight, ids=check_ids("embedding", ids, weight.shape[0]))
+    try:
+        V, C = weight.shape
+    except ValueError:
+        raise ValueError(f"embedding: weight is {weight.shape}, expected (V, C), a row for each id") from None
+    return kernels.embedding(weight, ids=check_ids("embedding", ids, V))
 
 
 def one_hot(ids, classes, dtype=np.float32):
     """ids (...) integers below `classes` -> (..., classes): 1 at the id, 0 elsewhere."""
+    check_integer("one_hot", "classes", classes)
     ids = check_ids("one_hot", ids, classes)
     y = np.zeros((ids.size, classes), dtype)
     y[np.arange(ids.size), ids.reshape(-1)] = 1

@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from tinygrad_notes.functional.convolution import each_axis
-from tinygrad_notes.functional.define import takes_lists
+from tinygrad_notes.functional.define import check_flag, takes_lists
 from tinygrad_notes.functional.projections import linear
 
 import numpy as np
@@ -63,6 +63,7 @@ def interpolate(x, size, mode="bilinear", antialias=False):
     """
     if x.ndim != 4 or x.dtype.kind != "f" or not x.size:
         raise ValueError(f"interpolate: x is {x.dtype} {x.shape}, expected floats (N, C, H, W), not empty")
+    check_flag("interpolate", "antialias", antialias)
     if mode != "nearest" and mode not in KERNELS:
         raise ValueError(f"interpolate: mode={mode!r}, expected 'nearest', 'bilinear' or 'bicubic'")
     if antialias and mode == "nearest":

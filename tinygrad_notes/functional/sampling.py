@@ -3,7 +3,7 @@
 import math
 
 from tinygrad_notes.functional.activations import softmax
-from tinygrad_notes.functional.define import no_generator, takes_lists
+from tinygrad_notes.functional.define import check_integer, no_generator, takes_lists
 
 import numpy as np
 
@@ -18,8 +18,10 @@ def sample(logits, rng: np.random.Generator | None, *, temperature: float = 1.0,
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"sample: temperature is {temperature}, expected a number above 0; for the most likely token pass rng=None")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"sample: top_k is {top_k}, expected at least 1, or None for all tokens")
+    if top_k is not None:
+        if top_k < 1:
+            raise ValueError(f"sample: top_k is {top_k}, expected at least 1, or None for all tokens")
+        check_integer("sample", "top_k", top_k)
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"sample: top_p is {top_p}, expected 0 < top_p <= 1, or None for all tokens")
     largest = np.max(logits, axis=-1, keepdims=True)  # (B, 1)

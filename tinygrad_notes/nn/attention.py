@@ -27,6 +27,7 @@ class MultiHeadAttention(Module):
         kv_heads = heads if kv_heads is None else kv_heads
         source = width if context_width is None else context_width
         init.check_sizes("MultiHeadAttention", width=width, heads=heads, kv_heads=kv_heads, context_width=source)
+        init.check_rng("MultiHeadAttention", rng)
         if width % heads or heads % kv_heads:
             raise ValueError(
                 f"MultiHeadAttention: width {width}, heads {heads}, kv_heads {kv_heads}; expected each to divide the one before"

@@ -1,7 +1,7 @@
 """Linear maps, lookup tables, dropout, and layers in a row."""
 
 from tinygrad_notes.functional.projections import embedding, linear
-from tinygrad_notes.functional.regularisation import dropout
+from tinygrad_notes.functional.regularisation import check_probability, dropout
 from tinygrad_notes.nn import init
 from tinygrad_notes.nn.module import Module
 from tinygrad_notes.tensor import Tensor
@@ -19,6 +19,7 @@ class Linear(Module):
 
     def __init__(self, n_in, n_out, *, bias=True, rng, dtype=np.float32):
         init.check_sizes("Linear", n_in=n_in, n_out=n_out)
+        init.check_rng("Linear", rng)
         weight, b = init.default((n_out, n_in), n_out, rng, bias=bias, dtype=dtype)
         self.weight = Tensor(weight)  # (out, in)
         self.bias = variable(b)  # (out,) or None
@@ -32,6 +33,7 @@ class Embedding(Module):
 
     def __init__(self, vocabulary, width, *, rng, dtype=np.float32):
         init.check_sizes("Embedding", vocabulary=vocabulary, width=width)
+        init.check_rng("Embedding", rng)
         self.weight = Tensor(init.normal((vocabulary, width), rng, dtype=dtype))  # (V, C)
 
     def __call__(self, ids):
@@ -42,7 +44,7 @@ class Dropout(Module):
     """Elements become 0 with probability p where an rng is passed; see functional.dropout."""
 
     def __init__(self, p):
-        dropout(np.zeros(0), p)  # refuses what is no probability
+        check_probability("Dropout", p)
         self.p = p
 
     def __call__(self, x, rng=None):

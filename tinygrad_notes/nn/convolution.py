@@ -9,8 +9,9 @@ from tinygrad_notes.tensor import Tensor
 import numpy as np
 
 
-def check_channels(name, groups, **channels):
+def check_layer(name, groups, rng, **channels):
     init.check_sizes(name, **channels)
+    init.check_rng(name, rng)
     check_groups(name, groups)
     for label, n in channels.items():
         if n % groups:
@@ -21,7 +22,7 @@ class Conv1d(Module):
     """x (N, C, T) -> (N, O, T')."""
 
     def __init__(self, inputs, outputs, kernel, *, stride=1, padding=0, dilation=1, groups=1, bias=True, rng, dtype=np.float32):
-        check_channels("Conv1d", groups, inputs=inputs, outputs=outputs)
+        check_layer("Conv1d", groups, rng, inputs=inputs, outputs=outputs)
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         shape = (outputs, inputs // groups, *each_axis("Conv1d", "kernel", kernel, 1, 1))
         weight, b = init.default(shape, outputs, rng, bias=bias, dtype=dtype)
@@ -36,7 +37,7 @@ class Conv2d(Module):
     """x (N, C, H, W) -> (N, O, H', W'); kernel, stride, padding and dilation are numbers or pairs."""
 
     def __init__(self, inputs, outputs, kernel, *, stride=1, padding=0, dilation=1, groups=1, bias=True, rng, dtype=np.float32):
-        check_channels("Conv2d", groups, inputs=inputs, outputs=outputs)
+        check_layer("Conv2d", groups, rng, inputs=inputs, outputs=outputs)
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         shape = (outputs, inputs // groups, *each_axis("Conv2d", "kernel", kernel, 2, 1))
         weight, b = init.default(shape, outputs, rng, bias=bias, dtype=dtype)
@@ -53,7 +54,7 @@ class ConvTranspose2d(Module):
     def __init__(
         self, inputs, outputs, kernel, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, bias=True, rng, dtype=np.float32
     ):
-        check_channels("ConvTranspose2d", groups, inputs=inputs, outputs=outputs)
+        check_layer("ConvTranspose2d", groups, rng, inputs=inputs, outputs=outputs)
         self.geometry = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation, "groups": groups}
         shape = (inputs, outputs // groups, *each_axis("ConvTranspose2d", "kernel", kernel, 2, 1))
         weight, b = init.default(shape, outputs, rng, bias=bias, dtype=dtype)

@@ -11,10 +11,14 @@ from tinygrad_notes.functional.define import check_integer, no_generator
 import numpy as np
 
 
-def generator(rng):
-    """rng, or TypeError for what is no generator of its own: a seed, or np.random, from which everybody draws."""
+def check_rng(name, rng):
+    """TypeError for what is no generator of its own: a seed, or np.random, from which everybody draws."""
     if not hasattr(rng, "uniform") or rng is np.random:
-        raise no_generator("init", rng)
+        raise no_generator(name, rng)
+
+
+def generator(rng):
+    check_rng("init", rng)
     return rng
 
 

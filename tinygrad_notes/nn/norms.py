@@ -4,7 +4,8 @@ from typing import ClassVar
 
 from tinygrad_notes.core import rerunning
 from tinygrad_notes.functional.convolution import check_groups
-from tinygrad_notes.functional.norms import batch_norm, group_norm, layer_norm, rms_norm
+from tinygrad_notes.functional.define import check_eps
+from tinygrad_notes.functional.norms import batch_norm, check_momentum, group_norm, layer_norm, rms_norm
 from tinygrad_notes.nn import init
 from tinygrad_notes.nn.module import Module
 from tinygrad_notes.tensor import Tensor
@@ -17,6 +18,7 @@ class LayerNorm(Module):
 
     def __init__(self, width, *, eps=1e-5, bias=True, dtype=np.float32):
         init.check_sizes("LayerNorm", width=width)
+        check_eps("LayerNorm", eps)
         self.eps = eps
         self.weight = Tensor(init.ones(width, dtype))  # (C,)
         self.bias = Tensor(init.zeros(width, dtype)) if bias else None  # (C,)
@@ -30,6 +32,7 @@ class RMSNorm(Module):
 
     def __init__(self, width, *, eps=1e-6, dtype=np.float32):
         init.check_sizes("RMSNorm", width=width)
+        check_eps("RMSNorm", eps)
         self.eps = eps
         self.weight = Tensor(init.ones(width, dtype))  # (C,)
 
@@ -45,6 +48,7 @@ class GroupNorm(Module):
         check_groups("GroupNorm", groups)
         if channels % groups:
             raise ValueError(f"GroupNorm: {channels} channels do not divide into {groups} groups; choose a divisor")
+        check_eps("GroupNorm", eps)
         self.groups, self.eps, self.silu = groups, eps, silu
         self.weight = Tensor(init.ones(channels, dtype))  # (C,)
         self.bias = Tensor(init.zeros(channels, dtype))  # (C,)
@@ -61,6 +65,8 @@ class BatchNorm(Module):
 
     def __init__(self, channels, *, eps=1e-5, momentum=0.1, dtype=np.float32):
         init.check_sizes(type(self).__name__, channels=channels)
+        check_eps(type(self).__name__, eps)
+        check_momentum(type(self).__name__, momentum)
         self.eps, self.momentum = eps, momentum
         self.weight = Tensor(init.ones(channels, dtype))  # (C,)
         self.bias = Tensor(init.zeros(channels, dtype))  # (C,)

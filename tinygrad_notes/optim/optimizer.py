@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
-from tinygrad_notes.binding import map_structure
+from tinygrad_notes.binding import check_value, map_structure
 from tinygrad_notes.core import Leaf, describe
 from tinygrad_notes.tensor import Tensor
 from tinygrad_notes.threads import for_each
@@ -181,6 +181,7 @@ class Optimizer:
                 raise TypeError(
                     f"{self._name}: params{path and '.' + path} is {came}, expected a Tensor that is a leaf; an array is a constant, see tree.parameters"
                 )
+            check_value(f"{self._name}: params{path and '.' + path}", t)
             if t.dtype.itemsize < 4:
                 raise TypeError(
                     f"{self._name}: params{path and '.' + path} is {t.dtype}, which cannot hold small updates; keep parameters in float32"

@@ -2,6 +2,7 @@
 
 Writing: into a temporary file in the same folder, which is synced to the disk and then renamed over the
 old one. Whatever happens (a full disk, kill -9, a power cut) the path holds the old file or the new one.
+Equal arrays and text under equal names give equal files, byte for byte.
 (A killed process may leave its temporary file, `.<name>.<...>.tmp`, which can be deleted.)
 
 Reading: the format has no checksum, so one stands in the metadata of our files. The header is checked
@@ -70,7 +71,7 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metad
         plain[name] = np.asarray(array, array.dtype.newbyteorder("<"), order="C")  # the library writes an array's memory as it lies there
     metadata[FORMAT] = VERSION
     metadata[CHECKSUM] = _checksum({name: (a.dtype.str, a.shape, _bytes(a)) for name, a in plain.items()}, metadata)
-    _write_atomically(file, _library().numpy.save(plain, metadata))
+    _write_atomically(file, *_in_one_order(_library().numpy.save(plain, metadata)))
 
 
 def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -113,8 +114,18 @@ def _bytes(array: np.ndarray) -> memoryview:
 # --- writing ----------------------------------------------------------------------------
 
 
-def _write_atomically(file: str, content: bytes) -> None:
-    """Replace `file` by one with this content, or raise CheckpointError and leave it as it was."""
+def _in_one_order(content: bytes) -> tuple[bytes, memoryview]:
+    """Header and data of a file that the library made, its metadata sorted by name: the library's order is another one each time."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8, so that a view of the file is aligned
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[begin:]
+
+
+def _write_atomically(file: str, *content: bytes | memoryview) -> None:
+    """Replace `file` by one with this content, part after part, or raise CheckpointError and leave it as it was."""
     target = os.path.realpath(file)  # through a link: the file behind it is replaced, not the link
     folder, name = os.path.split(target)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
@@ -139,12 +150,13 @@ def _write_atomically(file: str, content: bytes) -> None:
             ) from error
 
 
-def _write_and_sync(file: str, content: bytes) -> None:
+def _write_and_sync(file: str, content: tuple[bytes | memoryview, ...]) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        rest = memoryview(content)
-        while rest:  # one call may write less than it is given
-            rest = rest[os.write(descriptor, rest) :]
+        for part in content:
+            rest = memoryview(part)
+            while rest:  # one call may write less than it is given
+                rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
