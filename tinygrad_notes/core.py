@@ -34,9 +34,8 @@ class Node:
     """Where a value came from: `op` applied to the values of `parents` (None for a constant).
 
     `saved` holds the array of each input that a rule reads, `y` the output likewise. To a
-    rule that asks only for .shape, .ndim, .dtype or .size, the node itself stands in. The
-    node of a multiple output has lists of shapes and dtypes; that of a kernel holds in `y`
-    what its forward pass saved.
+    rule that asks only for .shape, .ndim, .dtype or .size, the node itself stands in. A node of
+    several outputs has lists of shapes and dtypes, that of a kernel in `y` what forward saved.
     """
 
     __slots__ = ("dtype", "op", "order", "params", "parents", "saved", "shape", "y")
@@ -255,8 +254,7 @@ def gradients(loss: Any, params: Any, *, unused: str = "zeros", create_graph: bo
     leaves of the graph or not. Returns arrays of the shapes and dtypes of the params (Tensors
     with create_graph=True, which keeps the graph so that they can be differentiated again).
     unused: what a param gets that the loss does not depend on, "zeros" or a ValueError ("raise").
-    Raises RuntimeError for a graph that was walked before or whose leaves were updated since,
-    TypeError for a loss or a param that is no Tensor, ValueError for a loss of another size.
+    RuntimeError: a graph walked before, or updated since; TypeError: no Tensor; ValueError: a loss of another size.
     """
     if not isinstance(loss, Variable):
         raise TypeError(

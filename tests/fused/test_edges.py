@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import tinygrad_notes as tn
 from tinygrad_notes import functional as F
 from tinygrad_notes.fused import embedding as embedding_file
-from tinygrad_notes.fused import windows
+from tinygrad_notes.fused import kernels, windows
 
 import numpy as np
 import pytest
@@ -128,8 +128,10 @@ def test_a_long_mean_keeps_its_digits():
 
 def test_a_tensor_as_a_setting_is_refused():
     x = tn.Tensor(np.ones((1, 1, 3, 2)))
-    with pytest.raises(TypeError, match="blocked_attention: only its arrays have gradients"):
+    with pytest.raises(TypeError, match="scale is Tensor .* pass q \\* scale"):
         F.scaled_dot_product_attention(x, x, x, scale=tn.Tensor(1.0))
+    with pytest.raises(TypeError, match="rms_norm: only its arrays have gradients"):
+        kernels.rms_norm(x, None, eps=tn.Tensor(1.0))
 
 
 def test_settings_that_cannot_be_are_told():
