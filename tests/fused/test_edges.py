@@ -128,7 +128,7 @@ def test_a_long_mean_keeps_its_digits():
 
 def test_a_tensor_as_a_setting_is_refused():
     x = tn.Tensor(np.ones((1, 1, 3, 2)))
-    with pytest.raises(TypeError, match="scale is Tensor .* pass q \\* scale"):
+    with pytest.raises(TypeError, match=r"scale is Tensor .* pass q \* scale"):
         F.scaled_dot_product_attention(x, x, x, scale=tn.Tensor(1.0))
     with pytest.raises(TypeError, match="rms_norm: only its arrays have gradients"):
         kernels.rms_norm(x, None, eps=tn.Tensor(1.0))
