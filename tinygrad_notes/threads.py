@@ -15,7 +15,7 @@ from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import Any
 
-LARGE = 2**25  # multiply-adds: below some 0.3 ms of work, waking a thread costs more than it brings
+LARGE = 2**26  # multiply-adds: below some 0.6 ms of work, waking a thread costs more than it brings
 
 _one_at_a_time = threading.Lock()  # the number of BLAS threads belongs to the process
 _inside: ContextVar[bool] = ContextVar("inside", default=False)

@@ -4,8 +4,8 @@ import math
 
 from tinygrad_notes.core import describe
 from tinygrad_notes.functional.define import check_flag, check_integer, takes_lists
-from tinygrad_notes.fused.attention import masked
 from tinygrad_notes.fused.kernels import blocked_attention
+from tinygrad_notes.fused.masks import masked
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def scaled_dot_product_attention(
 
 def block_size(Tk):
     """Measured: a smaller block of queries sees fewer keys that are hidden from it, a larger one makes faster products."""
-    return (192, 512) if 256 < Tk <= 512 else (256, 256) if Tk <= 4096 else (512, 512)
+    return (128, 512) if Tk <= 256 else (192, 512) if Tk <= 512 else (256, 256) if Tk <= 4096 else (512, 512)
 
 
 def per_group(name, documents, batch, nkv, Tq, Tk):

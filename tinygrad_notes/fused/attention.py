@@ -22,15 +22,18 @@ column beside q holds -L, and one beside dy holds -D, so that S - L and dP - D c
 Where no score can be large, by |q k| <= |q| |k|, e^S cannot overflow: then m stays 0, and the running maximum
 and the rescale are left out ("calm").
 
+Where the scores are few, and each query meets all its keys in one block, P is kept, with l in the place of L, and not computed
+again: that saves memory, which short sequences need little of.
+
 N batch and key heads together, R query heads that share a key head, T queries, S keys, hd and vd widths of q, k and of v.
 `dense` is the same function in a few lines of NumPy.
 """
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
+from tinygrad_notes.fused.masks import Mask, cut, masked
 from tinygrad_notes.fused.rows import sum_of_products
 from tinygrad_notes.registry import fused
 from tinygrad_notes.threads import share
@@ -39,74 +42,8 @@ from tinygrad_notes.transforms import stop_gradient
 import numpy as np
 
 FEW = 8  # up to so many queries, copying the keys does not pay: see `columns`
+KEPT = 2**21  # scores, 8 MB in float32: see `keeps`
 FORWARD, BACKWARD = 250, 300  # what one score costs beside the products of matrices, in multiply-adds
-
-
-class Mask(NamedTuple):
-    """Which keys a query may see. Query i stands at position offset + i among the keys."""
-
-    causal: bool
-    window: int | None  # only keys less than this many positions away, the query's own counted
-    offset: int
-    given: np.ndarray | None  # bool (N|1, R|1, T|1, S|1), True where a query may attend
-    documents: tuple[np.ndarray, np.ndarray] | None  # ids (N|1, T) and (N|1, S): only within the same document
-
-    def hides(self, T: int, S: int) -> bool:
-        """Whether any of T queries may be kept from any of S keys."""
-        if self.given is not None or self.documents is not None or (self.causal and self.offset < S - 1):
-            return True
-        return self.window is not None and max(self.offset + T - 1, S - 1 - self.offset) >= self.window
-
-    def keys(self, i: slice, S: int) -> tuple[int, int]:
-        """The range of keys that some query of block i may see by its position: all others are never touched."""
-        first, last = 0, S
-        if self.window is not None:
-            first = max(0, self.offset + i.start - self.window + 1)
-            last = min(S, self.offset + i.stop - 1 + self.window)
-        if self.causal:
-            last = min(last, self.offset + i.stop)
-        return first, max(first, last)
-
-    def block(self, n: slice, i: slice, j: slice) -> np.ndarray | None:
-        """The mask of one block, broadcastable to (n, R, i, j); None where everything may be seen."""
-        nearest, farthest = self.offset + i.start - (j.stop - 1), self.offset + i.stop - 1 - j.start  # places behind the query
-        may = None
-        if (self.causal and nearest < 0) or (self.window is not None and max(farthest, -nearest) >= self.window):
-            may = by_position(i.stop - i.start, j.stop - j.start, self.offset + i.start - j.start, self.causal, self.window)
-        if self.given is None and self.documents is None:
-            return may
-        if self.given is not None:
-            may = _both(may, _cut(self.given, n, i, j))
-        if self.documents is not None:
-            q, k = self.documents
-            may = _both(may, (_rows(q, n)[:, i, None] == _rows(k, n)[:, None, j])[:, None])
-        return None if may is None or may.all() else may
-
-
-@lru_cache(maxsize=16)  # all blocks on the diagonal are alike
-def by_position(queries: int, keys: int, ahead: int, causal: bool, window: int | None) -> np.ndarray:
-    """Which keys of a block its queries may see by their places; the first query stands `ahead` places after the first key."""
-    behind = ahead + np.arange(queries)[:, None] - np.arange(keys)
-    may = np.ones(behind.shape, bool)
-    if causal:
-        may &= behind >= 0
-    if window is not None:
-        may &= np.abs(behind) < window
-    may.flags.writeable = False
-    return may
-
-
-def _both(a, b):
-    return b if a is None else a & b
-
-
-def _rows(x, n):
-    return x if len(x) == 1 else x[n]
-
-
-def _cut(x, n: slice, i: slice, j: slice):
-    """The block (n, :, i, j) of an array that broadcasts to (N, R, T, S)."""
-    return _rows(x, n)[:, :, i if x.shape[2] > 1 else slice(None), j if x.shape[3] > 1 else slice(None)]
 
 
 def blocks(n: int, size: int) -> Iterator[slice]:
@@ -181,17 +118,19 @@ def over_queries(x):
     return x if x.shape[1] == 1 else x.sum(axis=1, keepdims=True)
 
 
-def scores(q, kT, bias, mask: Mask, bad, n, i, j):
-    """S of one block, (n, R, i, j), and which of it may be seen (None: all); None, None where nothing may. q is scaled."""
-    may = mask.block(n, i, j)
-    if may is not None and not may.any():
-        return None, None
-    s = np.matmul(q, kT[n, :, :, j])
+def keeps(N, R, T, S, size) -> bool:
+    """Whether the forward pass keeps P for the backward pass."""
+    return N * R * T * S <= KEPT and size[1] >= S
+
+
+def scores(q, kT, bias, bad, n, i, j, out=None):
+    """S of one block, (n, R, i, j). q is scaled."""
+    s = np.matmul(q, kT[n, :, :, j], out=out)
     if bias is not None:
-        s += _cut(bias, n, i, j)
+        s += cut(bias, n, i, j)
     if bad is not None:
         np.copyto(s, np.nan, where=bad[n, :, :, j])
-    return s, may
+    return s
 
 
 def hide(s, may):
@@ -229,17 +168,15 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
     far = np.finfo(q.dtype).max / 4  # as L of a row without keys: P = exp(S - L) is zero (infinity would meet zeros in a product)
     y = np.empty((N, R, T, vd), q.dtype)
     L = np.empty((N, R, T, 1), q.dtype)
+    P = np.empty((N, R, T, S), q.dtype) if keeps(N, R, T, S, size) else None  # not divided by l yet
 
     def some_heads(n):
         for i in blocks(T, size[0]):
             qi = q[n, :, i] * scale
             m = np.full((*qi.shape[:-1], 1), 0 if no_maximum else -np.inf, q.dtype)
             o = np.zeros((*qi.shape[:-1], vd + 1), q.dtype)  # the last column is l
-            first, last = mask.keys(i, S)
-            for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
-                s, may = scores(qi, kT, bias, mask, bad, n, i, j)
-                if s is None:
-                    continue
+            for j, may in mask.blocks(n, i, S, size[1]):
+                s = scores(qi, kT, bias, bad, n, i, j, out=None if P is None else P[n, :, i, j])
                 if not no_maximum:
                     hide(s, may)
                     m_new = np.maximum(m, s.max(axis=-1, keepdims=True))
@@ -255,10 +192,10 @@ def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
             if not l.all():  # rows without keys: zeros
                 m, l = np.where(l == 0, far, m), np.where(l == 0, 1, l)
             np.divide(o[..., :-1], l, out=y[n, :, i])
-            np.add(m, np.log(l), out=L[n, :, i])
+            L[n, :, i] = m + np.log(l) if P is None else l
 
     share(N, most(R, T, S, size), some_heads, N * R * T * S * (q.shape[-1] + vd + FORWARD))
-    return y.reshape(shape), (y, L, bad, no_maximum)
+    return y.reshape(shape), (y, L, P, bad, no_maximum)
 
 
 def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size: tuple[int, int]):
@@ -266,27 +203,27 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
     found = [np.zeros(x.shape, x.dtype) for x in (q, k, v)]
     dq, dk, dv = grouped(*found)  # views of these
     q, k, v = grouped(q, k, v)
-    (y, L, bad, no_maximum), (N, R, T, _), S = saved, q.shape, k.shape[2]
+    (y, L, P, bad, no_maximum), (N, R, T, _), S = saved, q.shape, k.shape[2]
     dy = dy.reshape(y.shape)
     k, v = without(bad, k, v)
-    k1T, v1T = columns_and_ones(k), columns_and_ones(v)
+    k1T, v1T = columns_and_ones(k) if P is None else None, columns_and_ones(v)
     dbias = np.zeros(bias.shape, bias.dtype) if needs[3] else None
 
     def some_heads(n):
         for i in blocks(T, size[0]):
             D = sum_of_products(dy[n, :, i], y[n, :, i])
-            q1, dy1 = with_column(q[n, :, i] * scale, -L[n, :, i]), with_column(dy[n, :, i], -D)
-            qi, dyi = q1[..., :-1], dy1[..., :-1]
-            first, last = mask.keys(i, S)
-            for j in (slice(first + b.start, first + b.stop) for b in blocks(last - first, size[1])):
-                s, may = scores(q1, k1T, bias, mask, bad, n, i, j)  # S - L
-                if s is None:
-                    continue
-                if not no_maximum:
-                    hide(s, may)
-                p = np.exp(s, out=s)
-                if no_maximum:
-                    erase(p, may)
+            dy1, qi = with_column(dy[n, :, i], -D), q[n, :, i] * scale
+            dyi, q1 = dy1[..., :-1], with_column(qi, -L[n, :, i]) if P is None else None
+            for j, may in mask.blocks(n, i, S, size[1]):
+                if P is None:
+                    s = scores(q1, k1T, bias, bad, n, i, j)  # S - L
+                    if not no_maximum:
+                        hide(s, may)
+                    p = np.exp(s, out=s)
+                    if no_maximum:
+                        erase(p, may)
+                else:
+                    p = P[n, :, i, j] / L[n, :, i]  # L is l here
                 dv[n, :, j] += over_queries(np.matmul(np.swapaxes(p, -1, -2), dyi))
                 ds = np.matmul(dy1, v1T[n, :, :, j])  # dP - D
                 if may is not None and not all_finite(ds):
@@ -295,7 +232,7 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
                 dq[n, :, i] += np.matmul(ds, k[n, :, j])
                 dk[n, :, j] += over_queries(np.matmul(np.swapaxes(ds, -1, -2), qi))
                 if dbias is not None:
-                    part = _cut(dbias, n, i, j)  # a view: summed over the axes along which the bias is repeated
+                    part = cut(dbias, n, i, j)  # a view: summed over the axes along which the bias is repeated
                     part += ds.sum(axis=tuple(a for a in range(4) if part.shape[a] != ds.shape[a]), keepdims=True)
 
     shared = dbias is not None and len(dbias) == 1  # heads that add into the same numbers cannot do so at the same time
@@ -327,15 +264,8 @@ def dense(q, k, v, bias, *, mask: Mask, scale: float, size: Any = None):
     return np.matmul(weights, v).reshape(shape)
 
 
-def masked(
-    T: int, S: int, *, causal: bool = False, window: int | None = None, offset: int | None = None, given=None, documents=None
-) -> Mask:
-    """The Mask of T queries and S keys; the first query stands so that the last one meets the last key, unless offset tells."""
-    return Mask(causal, window, S - T if offset is None else offset, given, documents)
-
-
-def _case(T, S, *, N=2, R=2, bias=None, **mask):
-    return ((N, R, T, 3), (N, 1, S, 3), (N, 1, S, 2), bias, {"mask": masked(T, S, **mask), "scale": 0.6, "size": (2, 3)})
+def _case(T, S, *, N=2, R=2, bias=None, size=(2, 3), **mask):
+    return ((N, R, T, 3), (N, 1, S, 3), (N, 1, S, 2), bias, {"mask": masked(T, S, **mask), "scale": 0.6, "size": size})
 
 
 CASES = [
@@ -345,5 +275,7 @@ CASES = [
     _case(6, 6, window=2, documents=(np.array([[0, 0, 0, 1, 1, 2]]), np.array([[0, 0, 0, 1, 1, 2]]))),
     _case(5, 4, causal=True),  # the first query stands before the first key: a row without keys
     _case(3, 4, given=np.array([[True, False, True, False], [False] * 4, [True] * 4])[None, None]),
+    _case(5, 5, causal=True, size=(2, 5)),  # P is kept
+    _case(5, 4, causal=True, window=3, bias=(2, 1, 5, 4), size=(3, 8)),
 ]
 blocked_attention = fused("blocked_attention", forward, backward, dense, cases=CASES)
