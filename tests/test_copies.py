@@ -160,10 +160,10 @@ print(a.process.pid, b.process.pid, flush=True)
 
 
 def test_a_copy_computes_with_one_thread():
-    threadpoolctl = pytest.importorskip("threadpoolctl")
+    pytest.importorskip("threadpoolctl")
 
     def count():
-        blas = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        blas = [pool["num_threads"] for pool in threads.blas_pools().info() if pool["user_api"] == "blas"]
         return {"blas": blas, "mine": threads.both(os.getpid, os.getpid) and threads._worker.cache_info().currsize}
 
     before = count()["blas"]

@@ -295,24 +295,24 @@ def test_bad_batches_and_errors_in_a_half(processes):
 
 
 def test_blas_has_one_thread_in_each_half_and_its_own_again_afterwards():
-    threadpoolctl = pytest.importorskip("threadpoolctl")
+    pytest.importorskip("threadpoolctl")
 
-    def threads():
-        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    def counts():
+        return [pool["num_threads"] for pool in threads.blas_pools().info() if pool["user_api"] == "blas"]
 
-    x, seen, before = tn.Tensor(np.ones(3)), [], threads()
+    x, seen, before = tn.Tensor(np.ones(3)), [], counts()
 
     def loss(a):
         if len(a) == 2:
-            seen.append(threads())
+            seen.append(counts())
         return np.mean(a) * np.sum(x)
 
     step = data_parallel(loss, x)
     step(np.ones(4))
     seen.clear()
     step(np.ones(4))
-    assert len(seen) == 2 and all(n == 1 for counts in seen for n in counts)
-    assert threads() == before
+    assert len(seen) == 2 and all(n == 1 for ns in seen for n in ns)
+    assert counts() == before
 
 
 def test_without_threadpoolctl_the_error_names_the_extra(monkeypatch):
