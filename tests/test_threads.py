@@ -209,6 +209,28 @@ def test_an_error_comes_out_and_blas_has_its_threads_again(bad):
     assert threads.for_each(range(6), abs, 1) == list(range(6))
 
 
+@pytest.mark.parametrize("number", [1, 2], ids=["taken", "given back"])
+def test_blas_has_its_threads_again_if_ctrl_c_came_between(monkeypatch, number):
+    with threads.blas_pools().limit(limits=2, user_api="blas"):
+        library, before = threads.blas_pools().lib_controllers[0], blas_threads()
+        change = library.set_num_threads
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+            def interrupted(n):
+                if n == 1:
+                    change(n)
+                if n == number:
+                    patch.undo()
+                    raise KeyboardInterrupt
+
+            patch.setattr(library, "set_num_threads", interrupted)
+            with threads.one_blas_thread():
+                pass
+        with threads.one_blas_thread() as two:
+            assert two and set(blas_threads()) == {1}
+        assert blas_threads() == before
+
+
 def test_one_blas_thread_each():
     seen = threads.for_each(range(4), lambda i: blas_threads(), 1)
     assert all(n == 1 for counts in seen for n in counts)

@@ -19,7 +19,7 @@ LARGE = 2**26  # multiply-adds: below some 0.6 ms of work, waking a thread costs
 
 _one_at_a_time = threading.Lock()  # the number of BLAS threads belongs to the process
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
-_limit: Any = None  # what gives BLAS its threads back, while it is held to one
+_held: Any = None  # what gives BLAS its threads back, while it is held to one
 
 
 @cache
@@ -39,11 +39,9 @@ def _worker() -> ThreadPoolExecutor:
 
 def _forget() -> None:
     """In a child process: the threads of its parent are not there; a lock that one of them held would stay shut, and BLAS held to one thread."""
-    global _one_at_a_time, _limit
+    global _one_at_a_time
     _one_at_a_time = threading.Lock()
-    if _limit is not None:
-        _limit.restore_original_limits()
-        _limit = None
+    _give_back()
     _worker.cache_clear()
     _inside.set(False)
 
@@ -87,18 +85,35 @@ def _keep_to(cores: set[int]) -> None:
 @contextmanager
 def one_blas_thread():
     """Yields whether there is a second core to be had, with BLAS held to one thread if so."""
-    global _limit
-    if _inside.get() or cores() < 2 or not _blas_is_threaded() or not _one_at_a_time.acquire(blocking=False):
+    if _inside.get() or cores() < 2 or not _one_at_a_time.acquire(blocking=False):
         yield False
         return
     token = _inside.set(True)
     try:
-        with blas_pools().limit(limits=1, user_api="blas") as _limit:
-            yield True
+        _give_back()  # what a Ctrl-C kept from it the last time
+        if two := _blas_is_threaded():
+            _hold()
+        try:
+            yield two
+        finally:
+            _give_back()
     finally:
-        _limit = None
         _inside.reset(token)
         _one_at_a_time.release()
+
+
+def _hold() -> None:
+    """BLAS to one thread. What it had is known before it is changed, so that a Ctrl-C in between loses nothing."""
+    global _held
+    _held = blas_pools().limit(limits=None).__enter__()
+    blas_pools().limit(limits=1, user_api="blas")
+
+
+def _give_back() -> None:
+    global _held
+    if _held is not None:
+        _held.__exit__(None, None, None)
+        _held = None
 
 
 def stay_single() -> None:
