@@ -1,6 +1,7 @@
 """A copy of this process answers questions, says what went wrong in it, and ends when it should."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -28,6 +29,11 @@ def answer(do, **given):
     if do == "sleep":
         time.sleep(0.2)
         return given
+    if do == "ignore":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return given
+    if do == "handlers":
+        return {"handlers": [signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, signal.getsignal(signal.SIGINT) is signal.SIG_IGN]}
     if do == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     raise {"ValueError": ValueError, "KeyError": KeyError, "OfMyOwn": OfMyOwn}.get(do, RuntimeError)("what went wrong")
@@ -103,11 +109,48 @@ def test_a_copy_that_was_killed_is_an_error_of_one_line():
             asked(copy, do=do)
 
 
+def test_a_copy_that_cannot_be_made_leaves_no_pipe_open(monkeypatch):
+    def start(self):
+        raise OSError("no memory for another process")
+
+    monkeypatch.setattr(multiprocessing.get_context("fork").Process, "start", start)
+    first = os.pipe()
+    for end in first:
+        os.close(end)
+    with pytest.raises(OSError, match="no memory"):
+        copies.Copy(answer)
+    now = os.pipe()  # the lowest numbers that are free
+    for end in now:
+        os.close(end)
+    assert now == first
+
+
 def test_ctrl_c_is_for_the_first_process():
     copy = copies.Copy(answer)
     asked(copy, do="pid")
     os.kill(copy.process.pid, signal.SIGINT)
     assert asked(copy, do="echo", x=1) == {"x": 1}
+
+
+def test_what_the_program_does_before_it_ends_is_not_done_twice():
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # such as to save the weights, and to go on for a moment
+    try:
+        assert asked(copies.Copy(answer), do="handlers") == {"handlers": [True, True]}
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_it_ends_even_if_it_does_not_want_to():
+    first = [copies.Copy(answer)]
+    second = copies.Copy(answer)  # it has the first one's other end, so that this one is not told to end by that
+    asked(first[0], do="ignore")
+    process = first[0].process
+    forget = threading.Thread(target=first.clear)
+    forget.start()
+    forget.join(10)
+    os.kill(process.pid, signal.SIGKILL) if forget.is_alive() else None
+    assert process.exitcode == -signal.SIGKILL and not forget.is_alive()
+    assert asked(second, do="echo", x=1) == {"x": 1}
 
 
 def test_a_wait_that_is_interrupted_leaves_nothing_behind():

@@ -32,8 +32,9 @@ Layout = Sequence[tuple[str, Sequence[int]]]  # dtype and shape of each array
 
 
 def possible() -> bool:
-    """Whether a process of this system can be copied. macOS has fork, too, but its libraries do not survive it."""
-    return sys.platform == "linux"
+    """Whether this process can be copied. macOS has fork, too, but its libraries do not survive it; a daemon, such as a worker
+    of multiprocessing.Pool, may have no processes of its own."""
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
 def shared_array(size: int, dtype: Any) -> np.ndarray:
@@ -92,8 +93,13 @@ class Copy:
         with warnings.catch_warnings():
             # Python 3.12 warns where other threads run: OpenBLAS stops its own around a fork, and `threads` forgets ours.
             warnings.simplefilter("ignore", DeprecationWarning)
-            self.process.start()
-        _close(theirs)
+            try:
+                self.process.start()
+            except BaseException:
+                _close(ours)
+                raise
+            finally:
+                _close(theirs)
         self.arrived = select.poll()
         self.arrived.register(self.answers, select.POLLIN)
         finalize(self, _end, self.process, ours, os.getpid())
@@ -105,7 +111,8 @@ class Copy:
             os.write(self.questions, _line(self.asked, question))
 
     def wait(self) -> dict[str, Any]:
-        """The answer. Raises what `answer` raised, and RuntimeError if the copy has ended."""
+        """The answer. Raises what `answer` raised (a RuntimeError with its name if it is none of Python's own), and RuntimeError
+        if the copy has ended."""
         number, found = 0, {}
         while number != self.asked:
             self._until_arrived()
@@ -144,7 +151,7 @@ def _close(ends: Iterable[int]) -> None:
 def _end(process: Any, ends: Iterable[int], owner: int) -> None:
     _close(ends)
     if os.getpid() == owner:  # a later copy inherits this object, but not the process
-        process.terminate()
+        process.kill()
         process.join()
 
 
@@ -152,6 +159,7 @@ def _serve(answer: Callable[..., dict], questions: int, answers: int, other_ends
     """What a copy does until the other ends are closed."""
     _close(other_ends)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the first process, which then ends this one
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what the program does before it ends, such as saving, is done there
     threads.stay_single()
     with open(questions, "rb") as lines, suppress(BrokenPipeError):  # nobody is there any more
         for line in lines:
