@@ -143,16 +143,56 @@ def test_a_larger_batch_and_another_dtype_get_a_new_process():
         assert step(a)[0] == pytest.approx(np.mean(np.tanh(a @ x.value)), rel=1e-6)
 
 
+@pytest.mark.parametrize("params", [np.ones(3), {"w": [np.ones(3)]}, gpt.Config.tiny()], ids=["array", "nested", "object"])
+@both_ways
+def test_params_that_are_no_tensors(params, processes):
+    with pytest.raises(TypeError, match=r"^data_parallel: params has [^\n]*, expected Tensors; [^\n]*tn.parameters\(model\)$"):
+        data_parallel(lambda a: np.mean(a), params, processes=processes)
+
+
 @needs_copies
-@pytest.mark.parametrize("batch", [np.array([1, "a", None, 2], object), np.zeros(4, [("x", float)])], ids=["objects", "fields"])
+@pytest.mark.parametrize(
+    "batch",
+    [
+        np.array([1, "a", None, 2], object),
+        np.zeros(4, [("x", float)]),
+        [[1], [1, 2], [3], []],
+        np.ma.masked_array(np.ones(4), [0, 1, 0, 1]),
+        np.array(["a", "bc", "def", ""], np.dtypes.StringDType()) if hasattr(np.dtypes, "StringDType") else np.zeros(4, object),
+    ],
+    ids=["objects", "fields", "ragged", "masked", "strings"],
+)
 def test_what_cannot_be_shared_is_refused(batch):
     x = tn.Tensor(np.ones(3))
-    with pytest.raises(TypeError, match=r"data_parallel: ndarray \(2,\) [^\n]*, expected an array of numbers or strings; [^\n]*$"):
+    with pytest.raises(TypeError, match=r"data_parallel: [^\n]* came, expected an array of numbers or strings; [^\n]*$"):
         data_parallel(lambda a: np.mean(x), x, processes=True)(batch)
     assert data_parallel(lambda a: np.mean(x), x)(batch)[0] == 1
     letters = np.array(["a", "bc", "def", ""])
-    letters = np.array(["a", "bc", "def", ""])
     assert data_parallel(lambda a: np.mean(np.char.str_len(a)[:, None] * x), x, processes=True)(letters)[0] == 1.5
+
+
+@needs_copies
+def test_lists_are_arrays_in_both_halves():
+    """In one half alone, a + a would be another thing than in the other."""
+    x = tn.Tensor(np.ones(3))
+    step = data_parallel(lambda a: np.mean((a + a)[0] * x), x, processes=True, check=False)
+    assert step([1.0, 1.0, 1.0, 1.0])[0] == 2
+
+
+@both_ways
+def test_the_loss_is_a_float_of_python(processes):
+    x = tn.Tensor(np.ones(3, np.longdouble))
+    value, g = data_parallel(lambda a: np.mean(a @ x), x, processes=processes)(np.ones((4, 3), np.longdouble))
+    assert type(value) is float and g.dtype == np.longdouble
+
+
+@both_ways
+@pytest.mark.parametrize("B", [1, 2])
+def test_a_batch_in_which_no_target_counts_is_refused(B, processes):
+    x = tn.Tensor(np.ones((3, 4)))
+    step = data_parallel(lambda a, t: F.cross_entropy(a @ x, t), x, processes=processes)
+    with pytest.raises(ValueError, match="no target of the batch counts"):
+        step(np.ones((B, 3)), np.full(B, -100))
 
 
 @needs_copies

@@ -12,6 +12,7 @@ from tinygrad_notes.binding import describe, map_leaves
 from tinygrad_notes.core import Leaf, gradients
 from tinygrad_notes.functional.define import no_generator
 from tinygrad_notes.functional.losses import divisors
+from tinygrad_notes.tensor import Tensor
 from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
@@ -30,7 +31,7 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
 
     processes: the second half in a process of its own, because two threads wait for each other whenever both run Python. The process
     is a copy of this one (fork; on Linux, elsewhere threads do the work), made in the first call and for a larger batch again. It sees
-    the batch and the values of params, but nothing else that changes later, and what it changes is not seen here: a loss that
+    the batch, whose lists become arrays, and the values of params, but nothing else that changes later, and what it changes is not seen here: a loss that
     depends on the number of the step or keeps statistics needs threads. Call data_parallel before weights are loaded and before the optimizer
     is made: then both processes use the same memory for the weights, otherwise they are copied in every step.
 
@@ -42,34 +43,42 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
     """
     if isinstance(reason := threads.blas_pools(), str):
         raise ImportError(f"data_parallel needs one BLAS thread for each half; {reason}")
+    for t in _members(params):
+        if not isinstance(t, Tensor):
+            raise TypeError(f"data_parallel: params has {describe(t)}, expected Tensors; for those of a model pass tn.parameters(model)")
     checked = not check
 
     def half(arrays, kwargs):
-        token = divisors.set([])
+        means: list[float] = []
+        token = divisors.set(means)
         try:
             value = loss(*arrays, **kwargs)
             if np.size(value) != 1 or not hasattr(value, "item"):
                 raise TypeError(f"data_parallel: the loss returned {describe(value)}, expected a Tensor with one number")
-            return value, divisors.get()
+            return value, means
         finally:
             divisors.reset(token)
 
     def run(arrays, seed):
         value, means = half(arrays, {} if seed is None else {"rng": np.random.default_rng(seed)})
-        return value.item(), means, gradients(value, params, unused=unused)
+        return float(value.item()), means, gradients(value, params, unused=unused)
 
-    pair = InProcess(run, params) if processes and copies.possible() else OnThread(run)
+    processes = processes and copies.possible()
+    pair = InProcess(run, params) if processes else OnThread(run)
 
     def step(*batch, rng: np.random.Generator | None = None):
         nonlocal checked
         if not isinstance(rng, np.random.Generator | None):
             raise no_generator("data_parallel", rng, ", or None")
         n = _examples(batch)
+        if processes:
+            batch = tuple(_plain(a) for a in batch)
         cut = (n + 1) // 2
         parts = [tuple(a[:cut] for a in batch), tuple(a[cut:] for a in batch)] if n > 1 else [batch]
         seeds = [None, None] if rng is None else rng.integers(2**63, size=len(parts)).tolist()
         if n == 1:
-            value, _, grads = run(batch, seeds[0])
+            value, means, grads = run(batch, seeds[0])
+            _share(means, [0.0] * len(means), 1, 1)  # raises if nothing counts
             return value, grads
         if not checked:
             _check(half, params, batch, parts)
@@ -116,12 +125,11 @@ class InProcess:
         with threads.one_blas_thread() as two:
             if not two:
                 return self.run(parts[0], seeds[0]), self.run(parts[1], seeds[1])
-            arrays = [_plain(a) for a in parts[1]]
-            layout = copies.layout(arrays)
+            layout = copies.layout(parts[1])
             if copies.room(layout) > self.room:
                 self.start(copies.room(layout))
             copy_all([t.value for t in self.apart], self.weights)
-            copy_all(arrays, copies.arrays_in(self.batch, layout))
+            copy_all(parts[1], copies.arrays_in(self.batch, layout))
             self.copy.ask(layout=layout, seed=seeds[1])
             first = self.run(parts[0], seeds[0])
             second = self.copy.wait()
@@ -141,14 +149,17 @@ class InProcess:
 
 
 def _plain(a: Any) -> np.ndarray:
-    """TypeError for what is not made of numbers or letters only, and cannot lie in shared memory."""
-    array = np.asarray(a)
-    if array.dtype.kind in "OV":
+    """As an array. TypeError for what is not made of numbers or letters only, and cannot lie in shared memory."""
+    try:
+        array = np.asarray(a)
+    except ValueError:  # lists of several lengths
+        array = np.empty(0, object)
+    if array.dtype.kind in "OVT" or isinstance(a, np.ma.MaskedArray):
         raise TypeError(f"data_parallel: {describe(a)} came, expected an array of numbers or strings; without processes=True anything goes")
     return array
 
 
-def copy_all(arrays: list[np.ndarray], to: list[np.ndarray]) -> None:
+def copy_all(arrays: Sequence[np.ndarray], to: Sequence[np.ndarray]) -> None:
     for a, b in zip(arrays, to):
         np.copyto(b, a, casting="no")
 
@@ -160,7 +171,7 @@ def _members(structure: Any) -> list:
 
 
 def _examples(batch: tuple) -> int:
-    lengths = {len(a) if np.ndim(a) else 0 for a in batch}
+    lengths = {len(a) if isinstance(a, list | tuple) or np.ndim(a) else 0 for a in batch}
     if len(lengths) != 1 or lengths == {0}:
         raise ValueError(
             f"data_parallel: the batch is {', '.join(describe(a) for a in batch) or 'empty'}; expected arrays with one common first axis, the examples"
