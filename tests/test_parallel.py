@@ -1,10 +1,13 @@
 """data_parallel: two half-batch tapes give what one tape gives, and what cannot be cut is refused."""
 
+import multiprocessing
+import os
+import signal
 import threading
 
 import tinygrad_notes as tn
 from models.language import gpt
-from tinygrad_notes import copies, optim, threads
+from tinygrad_notes import check, copies, optim, threads
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import BatchNorm1d
 from tinygrad_notes.parallel import data_parallel
@@ -28,6 +31,7 @@ def model_and_params(**changes):
     return model, tn.parameters(model)
 
 
+forks = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # from Python 3.12 on, as in copies.Copy
 needs_copies = pytest.mark.skipif(not copies.possible(), reason="without fork, threads do the work")
 both_ways = pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
 
@@ -141,6 +145,136 @@ def test_a_larger_batch_and_another_dtype_get_a_new_process():
     for n, dtype in ((4, np.float32), (9, np.float64), (2, np.float64), (40, np.int64), (3, np.float32)):
         a = RNG.integers(-2, 3, (n, 3)).astype(dtype)
         assert step(a)[0] == pytest.approx(np.mean(np.tanh(a @ x.value)), rel=1e-6)
+
+
+@needs_copies
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ZeroDivisionError])
+def test_a_step_that_was_stopped_leaves_no_copy_at_work(stop):
+    """It may still read the memory that the next step writes."""
+    x, features, here = tn.Tensor(RNG.normal(size=3)), RNG.normal(size=(6, 3)), os.getpid()
+
+    def loss(a):
+        if os.getpid() == here and a[0, 0] == 7:
+            raise stop
+        return np.mean(np.tanh(a @ x))
+
+    step = data_parallel(loss, x, processes=True)
+    step(features)
+    (before,) = multiprocessing.active_children()
+    with pytest.raises(stop):
+        step(np.full((6, 3), 7.0))
+    assert step(features)[0] == pytest.approx(loss(features).item(), rel=1e-13)
+    (after,) = multiprocessing.active_children()
+    assert before.pid != after.pid
+
+
+@needs_copies
+def test_a_copy_that_was_killed_is_made_again():
+    x, features = tn.Tensor(RNG.normal(size=3)), RNG.normal(size=(6, 3))
+    step = data_parallel(lambda a: np.mean(np.tanh(a @ x)), x, processes=True)
+    expected = step(features)[0]
+    multiprocessing.active_children()[0].kill()
+    with pytest.raises(RuntimeError, match="the second process has ended, with exit code -9"):
+        step(features)
+    assert step(features)[0] == expected
+
+
+@needs_copies
+@pytest.mark.parametrize("rows", [[6], [4, 6]])
+def test_a_fork_that_fails_leaves_nothing_half_made(monkeypatch, rows):
+    x, features = tn.Tensor(RNG.normal(size=3)), RNG.normal(size=(6, 3))
+    step = data_parallel(lambda a: np.mean(np.tanh(a @ x)), x, processes=True)
+    for n in rows[:-1]:
+        step(features[:n])
+
+    def fork():
+        raise OSError("no memory for another process")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no memory for another process"):
+        patch.setattr(os, "fork", fork)
+        step(features)
+    assert step(features)[0] == pytest.approx(np.mean(np.tanh(features @ x.value)), rel=1e-13)
+
+
+@needs_copies
+def test_ctrl_c_waits_until_the_copy_is_made(monkeypatch):
+    x, features, fork, made = tn.Tensor(np.ones(3)), RNG.normal(size=(6, 3)), os.fork, []
+
+    def interrupted():
+        if pid := fork():
+            made.append(pid)
+            signal.raise_signal(signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    step = data_parallel(lambda a: np.mean(a @ x), x, processes=True)
+    with pytest.raises(KeyboardInterrupt):
+        step(features)
+    assert step(features)[0] == pytest.approx(np.mean(np.sum(features, axis=1)), rel=1e-13) and len(made) == 1
+
+
+@forks
+@needs_copies
+@pytest.mark.parametrize("called", [False, True])
+def test_a_process_forked_from_this_one_leaves_the_copy_alone(called):
+    x, features = tn.Tensor(RNG.normal(size=3)), RNG.normal(size=(9, 3))
+    step = data_parallel(lambda a: np.mean(np.tanh(a @ x)), x, processes=True)
+    if called:
+        step(features[:4])
+
+    def work():
+        assert step(features)[0] == pytest.approx(np.mean(np.tanh(features @ x.value)), rel=1e-13)
+        assert not multiprocessing.active_children()
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
+@forks
+@needs_copies
+def test_a_daemon_may_have_no_copy():
+    def work():
+        x = tn.Tensor(np.ones(3))
+        assert data_parallel(lambda a: np.mean(a @ x), x, processes=True)(np.ones((4, 3)))[0] == 3
+
+    child = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
+@needs_copies
+@pytest.mark.parametrize("context", [check.anomaly, check.guard, tn.reference])
+def test_what_watches_a_step_sees_both_halves(context):
+    x, calls = tn.Tensor(np.ones(3)), []
+
+    def loss(a):
+        calls.append(len(a))
+        return np.mean(a @ x)
+
+    step = data_parallel(loss, x, processes=True)
+    step(np.ones((5, 3)))
+    calls.clear()
+    with context():
+        step(np.ones((5, 3)))
+    assert calls == [3, 2]
+    step(np.ones((5, 3)))
+    assert calls == [3, 2, 3]
+
+
+@needs_copies
+def test_a_weight_that_was_given_another_array():
+    """As in an update written by hand; the array of before is the caller's."""
+    x, y = tn.Tensor(np.ones(3)), tn.Tensor(np.ones(3))
+    step = data_parallel(lambda a: np.mean(a @ (x * y)), [x, y], processes=True)
+    first = x.value
+    for value in (1, 2, 3):
+        assert step(np.ones((4, 3)))[0] == 3 * value
+        x.value = x.value + 1
+    x.value = first
+    assert step(np.ones((4, 3)))[0] == 3
 
 
 @pytest.mark.parametrize("params", [np.ones(3), {"w": [np.ones(3)]}, gpt.Config.tiny()], ids=["array", "nested", "object"])

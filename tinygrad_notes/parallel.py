@@ -4,14 +4,16 @@ processes (see copies.py).
 It pays for steps above some ten milliseconds; docs/performance.md has the numbers.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinygrad_notes import copies, threads, tree
+from tinygrad_notes import copies, core, threads, tree
 from tinygrad_notes.binding import describe, map_leaves
 from tinygrad_notes.core import Leaf, gradients
 from tinygrad_notes.functional.define import no_generator
 from tinygrad_notes.functional.losses import divisors
+from tinygrad_notes.registry import using_reference
 from tinygrad_notes.tensor import Tensor
 from tinygrad_notes.transforms import stop_gradient
 
@@ -30,15 +32,18 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
     Generator of its own, seeded from it. params, unused: as for `gradients`.
 
     processes: the second half in a process of its own, because two threads wait for each other whenever both run Python. The process
-    is a copy of this one (fork; on Linux, elsewhere threads do the work), made in the first call and for a larger batch again. It sees
-    the batch, whose lists become arrays, and the values of params, but nothing else that changes later, and what it changes is not seen here: a loss that
-    depends on the number of the step or keeps statistics needs threads. Call data_parallel before weights are loaded and before the optimizer
-    is made: then both processes use the same memory for the weights, otherwise they are copied in every step.
+    is a copy of this one (fork; on Linux and not in a daemon, elsewhere threads do the work), made in the first call, and again for a
+    larger batch or after a step that was stopped. It sees the batch, whose lists become arrays, and the values of params, but nothing else
+    that changes later, such as weights that are not in params, and what it changes is not seen here: a loss that depends on the number of
+    the step or keeps statistics needs threads. Call data_parallel before weights are loaded and before the optimizer is made: then both
+    processes use the same memory for the weights, otherwise they are copied in every step. A process that you fork later has this
+    memory, too: what it trains is trained here. In such a process, inside reference() and while something of `check` watches, the halves
+    come one after the other.
 
     Raises ValueError in its first call if the halves do not add up to the whole, in value or gradients: a loss that couples the
     examples of a batch (contrastive losses, batch normalisation) cannot be cut. For that, this call also runs the whole batch, without rng;
     FloatingPointError if what it finds there is not finite. check=False spares it: a loss so near zero that it is mostly rounding
-    would be refused, too.
+    would be refused, too. RuntimeError in a step in which the second process ends; the next step makes another.
     Needs threadpoolctl, which keeps BLAS to one thread for each half.
     """
     if isinstance(reason := threads.blas_pools(), str):
@@ -111,34 +116,45 @@ class InProcess:
     """Both halves at the same time, the second in a copy of this process."""
 
     def __init__(self, run: Callable, params: Any):
-        self.run, self.params = run, _members(params)
+        self.run, self.params, self.owner = run, _members(params), os.getpid()
+        self.leaves = [t for t in self.params if isinstance(t.node, Leaf)]
         # Where nothing else holds the weights yet, both processes shall use the same memory: then nothing is copied in a step.
-        leaves = [t for t in self.params if isinstance(t.node, Leaf)]
-        tree.own(leaves, copies.shared_array)
-        self.apart = [t for t in leaves if not copies.is_shared(t.value)]
-        self.weights = copies.shared_arrays(copies.layout(t.value for t in self.apart))
-        self.gradients = copies.shared_arrays(copies.layout(t.value for t in self.params))
-        self.batch, self.room = copies.shared_array(0, np.uint8), -1
+        tree.own(self.leaves, copies.shared_array)
         self.copy: Any = None
+        self.room = -1  # the bytes of a second half that the copy takes: there is none yet
 
     def beside(self, parts: list[tuple], seeds: Sequence[int | None]) -> tuple:
         with threads.one_blas_thread() as two:
-            if not two:
+            if not (two and self.alike()):
                 return self.run(parts[0], seeds[0]), self.run(parts[1], seeds[1])
             layout = copies.layout(parts[1])
-            if copies.room(layout) > self.room:
+            if copies.room(layout) > self.room or any(t.value is not memory for t, memory in self.shared):
                 self.start(copies.room(layout))
             copy_all([t.value for t in self.apart], self.weights)
             copy_all(parts[1], copies.arrays_in(self.batch, layout))
+            room, self.room = self.room, -1  # whatever stops this step may leave the copy at work, or ended: the next step makes another
             self.copy.ask(layout=layout, seed=seeds[1])
             first = self.run(parts[0], seeds[0])
             second = self.copy.wait()
+            self.room = room
             return first, (second["value"], second["means"], self.gradients)
+
+    def alike(self) -> bool:
+        """Whether a copy would do what this process does: it knows nothing of what watches this step, or of a reference() around it.
+        And the memory of this object belongs to the process that made it, not to one that was forked from that."""
+        return self.owner == os.getpid() and core.observer is None and not using_reference.get()
 
     def start(self, room: int) -> None:
         """Make the copy, for second halves of batches that take so many bytes."""
-        self.batch, self.room = copies.shared_array(room, np.uint8), room
-        self.copy = copies.Copy(self.answer)
+        with tree.uninterrupted():
+            self.room, self.copy = -1, None
+            self.apart = [t for t in self.leaves if not copies.is_shared(t.value)]
+            self.shared = [(t, t.value) for t in self.leaves if copies.is_shared(t.value)]
+            self.weights = copies.shared_arrays(copies.layout(t.value for t in self.apart))
+            self.gradients = copies.shared_arrays(copies.layout(t.value for t in self.params))
+            self.batch = copies.shared_array(room, np.uint8)
+            self.copy = copies.Copy(self.answer)
+            self.room = room
 
     def answer(self, layout: copies.Layout, seed: int | None) -> dict[str, Any]:
         """In the copy: weights and batch are there, gradients go into the shared memory, all else is returned."""
