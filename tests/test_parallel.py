@@ -7,7 +7,7 @@ import threading
 
 import tinygrad_notes as tn
 from models.language import gpt
-from tinygrad_notes import check, copies, optim, threads
+from tinygrad_notes import check, copies, optim, parallel, threads
 from tinygrad_notes import functional as F
 from tinygrad_notes.nn import BatchNorm1d
 from tinygrad_notes.parallel import data_parallel
@@ -327,6 +327,26 @@ def test_a_batch_in_which_no_target_counts_is_refused(B, processes):
     step = data_parallel(lambda a, t: F.cross_entropy(a @ x, t), x, processes=processes)
     with pytest.raises(ValueError, match="no target of the batch counts"):
         step(np.ones((B, 3)), np.full(B, -100))
+
+
+@needs_copies
+def test_a_step_on_another_thread_in_the_middle_of_one(monkeypatch):
+    x, batches, share = tn.Tensor(RNG.normal(size=3)), [RNG.normal(size=(4, 3)), RNG.normal(size=(4, 3))], parallel._share
+    step = data_parallel(lambda a: np.mean(np.tanh(a @ x)), x, processes=True, check=False)
+    found = {}
+
+    def interleaved(*args):
+        if 1 not in found:
+            found[1] = None
+            other = threading.Thread(target=lambda: found.update({1: step(batches[1])[1]}))
+            other.start()
+            other.join()
+        return share(*args)
+
+    monkeypatch.setattr(parallel, "_share", interleaved)
+    found[0] = step(batches[0])[1]
+    for i, batch in enumerate(batches):
+        np.testing.assert_allclose(found[i], tn.gradients(np.mean(np.tanh(batch @ x)), x), rtol=0, atol=1e-14)
 
 
 @needs_copies

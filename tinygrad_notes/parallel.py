@@ -88,28 +88,32 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
         if not checked:
             _check(half, params, batch, parts)
             checked = True
-        (a, a_means, grads), (b, b_means, others) = pair.beside(parts, seeds)
-        share = _share(a_means, b_means, cut, n)
-        rest = iter(_members(others))
 
-        def add(g):
-            g *= share
-            g += next(rest) * (1 - share)
-            return g
+        def together(first, second):
+            (a, a_means, grads), (b, b_means, others) = first, second
+            share = _share(a_means, b_means, cut, n)
+            rest = iter(_members(others))
 
-        return share * a + (1 - share) * b, map_leaves(add, grads)
+            def add(g):
+                g *= share
+                g += next(rest) * (1 - share)
+                return g
+
+            return share * a + (1 - share) * b, map_leaves(add, grads)
+
+        return pair.beside(parts, seeds, together)
 
     return step
 
 
 class OnThread:
-    """Both halves at the same time, the second on a thread. run(arrays, seed) -> value, means, gradients."""
+    """Both halves at the same time, the second on a thread. run(arrays, seed) -> value, means, gradients; together takes two of these."""
 
     def __init__(self, run: Callable):
         self.run = run
 
-    def beside(self, parts: list[tuple], seeds: Sequence[int | None]) -> tuple:
-        return threads.both(lambda: self.run(parts[0], seeds[0]), lambda: self.run(parts[1], seeds[1]))
+    def beside(self, parts: list[tuple], seeds: Sequence[int | None], together: Callable) -> tuple:
+        return together(*threads.both(lambda: self.run(parts[0], seeds[0]), lambda: self.run(parts[1], seeds[1])))
 
 
 class InProcess:
@@ -123,10 +127,10 @@ class InProcess:
         self.copy: Any = None
         self.room = -1  # the bytes of a second half that the copy takes: there is none yet
 
-    def beside(self, parts: list[tuple], seeds: Sequence[int | None]) -> tuple:
+    def beside(self, parts: list[tuple], seeds: Sequence[int | None], together: Callable) -> tuple:
         with threads.one_blas_thread() as two:
             if not (two and self.alike()):
-                return self.run(parts[0], seeds[0]), self.run(parts[1], seeds[1])
+                return together(self.run(parts[0], seeds[0]), self.run(parts[1], seeds[1]))
             layout = copies.layout(parts[1])
             if copies.room(layout) > self.room or any(t.value is not memory for t, memory in self.shared):
                 self.start(copies.room(layout))
@@ -137,7 +141,8 @@ class InProcess:
             first = self.run(parts[0], seeds[0])
             second = self.copy.wait()
             self.room = room
-            return first, (second["value"], second["means"], self.gradients)
+            # Here, where no other thread may ask the copy, for its next gradients will lie where these are.
+            return together(first, (second["value"], second["means"], self.gradients))
 
     def alike(self) -> bool:
         """Whether a copy would do what this process does: it knows nothing of what watches this step, or of a reference() around it.
