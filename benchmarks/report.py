@@ -77,7 +77,8 @@ WHERE = """**Where the time goes.** A step of this engine alone on the machine (
 step. "Functions of NumPy" are ops and their rules, "engine" is all that is left: Tensors, nodes, the walk, layers, the checks of arguments.
 The small workloads (W1, W2, W5) pay for Python: a call of NumPy on a small array takes as long as on an empty one, so that NumPy by hand is at
 the target or not much below it, and the engine's own work (the tape, below) comes on top. W3 and W6 pay for one pass over memory after another,
-with the interpreter between them, where PyTorch has fused loops on both cores: compare the kernels below."""
+with the interpreter between them, where PyTorch has fused loops on both cores: compare the kernels below. Two processes have both cores for that, too:
+see the column of data_parallel."""
 HALVES = ("ours-threads", "ours-processes")
 OURS = (REFERENCE, *HALVES)
 COMPILED = "on a GPT's MLP it took half a minute to compile and then ran no faster than eager (its matrix products are MKL's too), so it would not be the best column."

@@ -144,7 +144,7 @@ def test_a_residual_stack_is_linear(monkeypatch):
 
 
 LARGER = gpt.Config(65, context=64, layers=2, heads=2, width=64)  # the bytes of its arrays outweigh those of Python's objects
-PEAK, GRAPH = 1_815_000, 1_527_000  # bytes
+PEAK, GRAPH = 1_936_000, 1_649_000  # bytes; 122,000 are the P of two layers of attention
 
 
 def test_peak_of_a_training_step():
@@ -232,6 +232,6 @@ def test_training_does_not_leak():
             for _ in range(40):
                 training.step()
             assert alive() == objects
-            assert tracemalloc.get_traced_memory()[0] - used < 16_000  # NumPy keeps small blocks to use again; one graph is 90,000
+            assert tracemalloc.get_traced_memory()[0] - used < 24_000  # NumPy keeps small blocks to use again; one graph is 90,000
         finally:
             tracemalloc.stop()

@@ -182,6 +182,8 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     ("over_queries", "one branch always", "-> x.sum", SAME, "the sum of one is that one"),
     ("Mask.blocks", "one branch always", "may.any.* -> if True", SAME, "a block of weights 0 adds nothing"),
     ("keeps", "*", "KEPT", ROUNDING, "P is kept or computed again"),
+    ("backward", "one branch always", r"if P is None else None", SAME, "made, and read by nobody"),
+    ("forward", "one branch always", r"if keeps\(.*\) else None -> None", ROUNDING, "P is computed again"),
     ("forward", "*", "T > 1 and calm", ROUNDING, "with the maximum or without, the weights are the same"),
     ("forward", "one branch always", "if True: hide", ROUNDING, "a maximum of at least 0 is subtracted: the weights are the same"),
     ("backward", "one branch always", "if True: hide", SAME, "e^-inf = 0, and 0 is what erase leaves"),
