@@ -22,8 +22,8 @@ column beside q holds -L, and one beside dy holds -D, so that S - L and dP - D c
 Where no score can be large, by |q k| <= |q| |k|, e^S cannot overflow: then m stays 0, and the running maximum
 and the rescale are left out ("calm").
 
-Where the scores are few, and each query meets all its keys in one block, P is kept, with l in the place of L, and not computed
-again: that saves memory, which short sequences need little of.
+Where the scores are few, and each query meets all its keys in one block, P is kept, with l in the place of L. To compute it
+again saves memory, of which short sequences need little.
 
 N batch and key heads together, R query heads that share a key head, T queries, S keys, hd and vd widths of q, k and of v.
 `dense` is the same function in a few lines of NumPy.
@@ -155,7 +155,8 @@ def grouped(q, k, v):
 
 def forward(q, k, v, bias, *, mask: Mask, scale: float, size: tuple[int, int]):
     """q (..., nh, T, hd), k (..., nkv, S, hd), v (..., nkv, S, vd), bias that broadcasts to (N, R, T, S) or None
-    -> y (..., nh, T, vd); saved are y as (N, R, T, vd), L (N, R, T, 1), `bad_rows` and whether the scores were calm."""
+    -> y (..., nh, T, vd); saved are y as (N, R, T, vd), L (N, R, T, 1), None (or l, and P times l (N, R, T, S), see `keeps`),
+    `bad_rows` and whether the scores were calm."""
     shape = (*q.shape[:-1], v.shape[-1])
     q, k, v = grouped(q, k, v)
     (N, R, T, _), S, vd = q.shape, k.shape[2], v.shape[-1]
