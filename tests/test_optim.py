@@ -163,8 +163,8 @@ def test_chunks_do_not_change_a_bit(monkeypatch):
         monkeypatch.setattr(optimizer_module, "CHUNK", chunk)
         params, rng = leaves(np.float32), np.random.default_rng(1)
         opt = AdamW(params, lr=0.1, decay=lambda path, t: t.ndim > 1)
-        assert sum(c.p.size for c in opt._chunks) == sum(t.size for t in params.values())
-        assert all(c.p.size <= chunk for c in opt._chunks)
+        assert sum(c.p.size for c in opt.chunks) == sum(t.size for t in params.values())
+        assert all(c.p.size <= chunk for c in opt.chunks)
         for _ in range(5):
             opt.step(draw(rng, params))
         results.append(values(params))
@@ -173,15 +173,15 @@ def test_chunks_do_not_change_a_bit(monkeypatch):
 
 def test_few_chunks_cover_many_parameters():
     params = [Tensor(np.zeros(shape, np.float32)) for shape in [(10, 10), (10,)] * 50]
-    assert len(SGD(params, lr=1)._chunks) == 1
+    assert len(SGD(params, lr=1).chunks) == 1
     fresh = [Tensor(t.value) for t in params]
-    assert len(AdamW(fresh, lr=1, decay=lambda path, t: t.ndim > 1)._chunks) == 2
+    assert len(AdamW(fresh, lr=1, decay=lambda path, t: t.ndim > 1).chunks) == 2
 
 
 def test_chunks_that_two_threads_take_share_no_scratch(monkeypatch):
     """One thread has the even ones, the other the odd ones, so that neither writes where the other computes."""
     monkeypatch.setattr(optimizer_module, "CHUNK", 8)
-    chunks = AdamW(leaves(), lr=0.1)._chunks
+    chunks = AdamW(leaves(), lr=0.1).chunks
     assert len(chunks) > 4
     for i, a in enumerate(chunks):
         for b in chunks[i + 1 :: 2]:
@@ -449,7 +449,7 @@ def test_a_step_under_ctrl_c_is_applied_wholly(monkeypatch):
     expected = leaves()
     reference = AdamW(expected, lr=0.1)
     reference.step(grads)
-    for at in range(len(reference._chunks)):
+    for at in range(len(reference.chunks)):
         params = leaves()
         opt = Interrupted(params, lr=0.1)
         opt.calls, opt.at = 0, at

@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from tinygrad_notes import Tensor, gradients, tree
+from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.optim import SGD, AdamW
 from tinygrad_notes.tree import count, freeze, frozen, leaves, load, map_model, parameters, snapshot, state_dict, unfreeze
 
@@ -503,7 +504,7 @@ def test_a_name_that_matches_nothing_is_an_error():
 
 def test_ctrl_c_waits_for_the_end_of_the_block():
     before, reached = signal.getsignal(signal.SIGINT), []
-    with pytest.raises(KeyboardInterrupt), tree.uninterrupted():
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         reached.append(1)
@@ -512,7 +513,7 @@ def test_ctrl_c_waits_for_the_end_of_the_block():
 
 def test_an_error_in_the_block_restores_the_handler():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(ZeroDivisionError), tree.uninterrupted():
+    with pytest.raises(ZeroDivisionError), uninterrupted():
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -521,7 +522,7 @@ def test_a_users_own_handler_gets_the_signal():
     got = []
     before = signal.signal(signal.SIGINT, lambda number, frame: got.append(number))
     try:
-        with tree.uninterrupted():
+        with uninterrupted():
             signal.raise_signal(signal.SIGINT)
             assert not got
         assert got == [signal.SIGINT]
@@ -533,7 +534,7 @@ def test_other_threads_need_nothing():
     done = []
 
     def work():
-        with tree.uninterrupted():
+        with uninterrupted():
             done.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
@@ -544,8 +545,8 @@ def test_other_threads_need_nothing():
 
 def test_nested_blocks_wait_for_the_outer_one():
     reached = []
-    with pytest.raises(KeyboardInterrupt), tree.uninterrupted():
-        with tree.uninterrupted():
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        with uninterrupted():
             signal.raise_signal(signal.SIGINT)
             reached.append("inner")
         reached.append("outer")

@@ -193,7 +193,7 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
             members[i] = g if members[i] is None else members[i] + g  # a higher order picks the same member again
         elif op.into is not None and not higher:  # indexing adds into one buffer instead of making many
             parent = parents[0]
-            if parent not in owned or type(grads[parent]) is not np.ndarray:  # a sum of numbers is a scalar
+            if parent not in owned or not isinstance(grads[parent], np.ndarray):  # a sum of numbers is a scalar
                 grads[parent] = np.array(grads[parent]) if parent in grads else np.zeros(parent.shape, parent.dtype)
                 owned.add(parent)
             op.into(grads[parent], g, **node.params)
@@ -213,7 +213,7 @@ def walk(seeds: dict[Node, Any], targets: Iterable[Node], higher: bool = False, 
                 before = grads.get(parent)
                 if before is None:
                     grads[parent] = d
-                    if parent.op is None and d is not g and type(d) is np.ndarray and d.base is None and not given_twice(d, g, pulled):
+                    if parent.op is None and d is not g and isinstance(d, np.ndarray) and d.base is None and not given_twice(d, g, pulled):
                         owned.add(parent)
                 elif parent in owned and not higher:
                     before += d
@@ -231,7 +231,7 @@ def given_twice(d: np.ndarray, g: Any, pulled: Any) -> bool:
     """Whether a rule gave d, or a view of it, to another input too, or took it from the list g of a multiple output."""
     times = 0
     for other in (*pulled, *g) if type(g) is list else pulled:
-        if other is d or (type(other) is np.ndarray and other.base is d):
+        if other is d or (isinstance(other, np.ndarray) and other.base is d):
             times += 1
     return times > 1
 

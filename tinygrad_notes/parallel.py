@@ -13,6 +13,7 @@ from tinygrad_notes.binding import describe, map_leaves
 from tinygrad_notes.core import Leaf, gradients
 from tinygrad_notes.functional.define import no_generator
 from tinygrad_notes.functional.losses import divisors
+from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.registry import using_reference
 from tinygrad_notes.tensor import Tensor
 from tinygrad_notes.transforms import stop_gradient
@@ -151,7 +152,7 @@ class InProcess:
 
     def start(self, room: int) -> None:
         """Make the copy, for second halves of batches that take so many bytes."""
-        with tree.uninterrupted():
+        with uninterrupted():
             self.room, self.copy = -1, None
             self.apart = [t for t in self.leaves if not copies.is_shared(t.value)]
             self.shared = [(t, t.value) for t in self.leaves if copies.is_shared(t.value)]

@@ -22,6 +22,7 @@ from typing import Any
 from tinygrad_notes import core
 from tinygrad_notes.binding import STORAGE, bind_function, bind_ufunc, label, like, map_structure, reads_of, refuse_out, spelling, stand_in
 from tinygrad_notes.core import NO_PARAMS, PICK, Node, Variable, make_node, make_tensor, table, walk
+from tinygrad_notes.recording import Recorded
 
 import numpy as np
 
@@ -29,6 +30,7 @@ registry: list[Any] = []  # every op, composition and kernel: the tests run thro
 constants: list[Callable] = []  # functions without gradient
 refused: dict[Callable, str] = {}  # functions that raise on Tensors, each with its reason
 SEQUENCES = (list, tuple)
+ARRAYS = (np.ndarray, Recorded)
 using_reference = ContextVar("using_reference", default=False)
 
 
@@ -153,15 +155,8 @@ def record(op: Op, values: Sequence, parents: Sequence, tensors: int, y: Any, pa
     save, keep_y = op.plans.get(tensors) or op.plan(tensors)
     if type(y) is not np.ndarray:
         if isinstance(y, SEQUENCES):
-            node = make_node(
-                op,
-                parents,
-                save(values, parents),
-                y if keep_y else None,
-                params,
-                [np.shape(v) for v in y],
-                [np.asarray(v).dtype for v in y],
-            )
+            shapes, dtypes = [np.shape(v) for v in y], [np.asarray(v).dtype for v in y]
+            node = make_node(op, parents, save(values, parents), y if keep_y else None, params, shapes, dtypes)
             if core.observer is not None:
                 core.observer.forward(node, values, y)
             return outputs(node, y)
@@ -315,7 +310,7 @@ def suits(values: Sequence) -> bool:
     dtype = None
     for v in values:
         if v is not None:
-            if type(v) is not np.ndarray or not v.size or (v.dtype is not dtype and dtype is not None and v.dtype != dtype):
+            if type(v) not in ARRAYS or not v.size or (v.dtype is not dtype and dtype is not None and v.dtype != dtype):
                 return False
             dtype = v.dtype
     return dtype is not None and dtype.kind == "f" and dtype.itemsize >= 4

@@ -102,6 +102,16 @@ def one_blas_thread():
         _one_at_a_time.release()
 
 
+@contextmanager
+def alone():
+    """Inside, everything runs one after the other, and BLAS as it is."""
+    token = _inside.set(True)
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
 def _hold() -> None:
     """BLAS to one thread. What it had is known before it is changed, so that a Ctrl-C in between loses nothing."""
     global _held

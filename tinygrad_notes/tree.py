@@ -11,18 +11,17 @@ overwritten, and whatever shares a leaf's memory from then on follows it, whethe
 """
 
 import copy
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from functools import cache, partial
+from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
 from tinygrad_notes.binding import check_value, like
 from tinygrad_notes.core import Leaf, describe
+from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.registry import Composition, Fused, Op
 from tinygrad_notes.tensor import Tensor
 
@@ -133,31 +132,6 @@ def _new_flat(size: int, dtype: np.dtype, empty: Callable = np.empty) -> np.ndar
 def is_owned(array: np.ndarray) -> bool:
     """Whether the array is a view of a buffer that `own` made: it is, or was, the value of a leaf."""
     return _flat_buffers.get(id(array.base)) is not None
-
-
-@cache
-def _python_handles_ctrl_c() -> bool:
-    """Whether Python set the handler of Ctrl-C: only such a one can be put back. A program that embeds Python may have its own."""
-    return signal.getsignal(signal.SIGINT) is not None
-
-
-class uninterrupted:
-    """Ctrl-C waits until the block ends, so that what is written in place is written wholly or not at all.
-
-    Only the main thread receives Ctrl-C in Python, so in other threads there is nothing to do.
-    """
-
-    def __enter__(self) -> None:
-        self.pending: list[int] = []
-        self.previous: Any = None
-        if threading.current_thread() is threading.main_thread() and _python_handles_ctrl_c():
-            self.previous = signal.signal(signal.SIGINT, lambda number, frame: self.pending.append(number))
-
-    def __exit__(self, *error: Any) -> None:
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
-            if self.pending:
-                signal.raise_signal(signal.SIGINT)
 
 
 # --- state ------------------------------------------------------------------------------

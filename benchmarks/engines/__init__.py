@@ -38,12 +38,14 @@ class Engine:
 
 
 UNTRAINED = dict.fromkeys(("attention", "tape", "decode"), "there is no batch to cut in two")
+ONE_CALL = {"attention": "it is one kernel, with nothing around it", "decode": "it writes tokens, without gradients"}
 DENSE = {"W7-8192": "all scores at once do not fit into memory", "decode": "made for gradients; without them it is NumPy"}
 
 ENGINES = {
     engine.key: engine
     for engine in [
         Engine("ours", "tinygrad_notes", "ours"),
+        Engine("ours-replay", "replay", "ours_replay", cannot=ONE_CALL),
         Engine("ours-threads", "data_parallel, threads", "ours_threads", "threadpoolctl", UNTRAINED),
         Engine("ours-processes", "data_parallel, processes", "ours_processes", "threadpoolctl", UNTRAINED),
         Engine("torch", "PyTorch eager", "pytorch", "torch"),

@@ -36,16 +36,20 @@ def whole(loss, params):
     return step
 
 
-def training(model, params, loss, batch, gradients_by=whole):
+def training(model, params, loss, batch, gradients_by=whole, step_by=None):
     """loss(*batch) -> Tensor, of the model with these weights."""
     trained = parameters(model)
     outputs_of = gradients_by(loss, trained)
     load(model, params)
     opt = AdamW(trained, **ADAMW)
+    step_of = step_by and step_by(loss, trained, opt)
 
     def step():
-        _, grads = outputs_of(*batch)
-        opt.step(grads)
+        if step_of:
+            step_of(*batch)
+        else:
+            _, grads = outputs_of(*batch)
+            opt.step(grads)
 
     def outputs():
         value, grads = outputs_of(*batch)
@@ -93,14 +97,15 @@ def attention(params, batch, **sizes):
     return Prepared(step, outputs, dict)
 
 
-def tape(params, batch, **sizes):
+def tape(params, batch, *, repeats, n, gradients_by=whole, step_by=None):
     p = {name: Tensor(x) for name, x in params.items()}
+    step = gradients_by(lambda: plain.tape(np, p, repeats=repeats, n=n), p)
 
     def outputs():
-        value = plain.tape(np, p, **sizes)
-        return {"loss": value.value, **gradients(value, p)}
+        value, grads = step()
+        return {"loss": np.asarray(value), **grads}
 
-    return Prepared(outputs, outputs, dict)
+    return Prepared(step, outputs, dict)
 
 
 def decode(params, batch, *, vocabulary, layers, heads, width, T, B, new, context):

@@ -58,7 +58,7 @@ def most(R: int, T: int, S: int, size: tuple[int, int]) -> int:
 def all_finite(x):
     """Whether no number of x is infinite or NaN. False, too, for numbers so large that their squares are infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return math.isfinite(np.vdot(x, x))  # a sum of squares is finite only if all are: one quick pass
+        return bool(np.isfinite(np.vdot(x, x)))  # a sum of squares is finite only if all are: one quick pass
 
 
 def bad_rows(*arrays):
@@ -83,10 +83,10 @@ def calm(q, k, v, bias, scale):
     if bias is not None:
         return False
     with np.errstate(over="ignore", invalid="ignore"):  # of nothing times infinity no bound is known: NaN is not below it
-        bound = abs(scale) * math.sqrt(np.vecdot(q, q).max() * np.vecdot(k, k).max())
-        values = math.sqrt(np.vdot(v, v))  # of all together: far from any limit, and quicker than the largest
+        bound = abs(scale) * np.sqrt(sum_of_products(q, q).max() * sum_of_products(k, k).max())
+        values = np.sqrt(np.vdot(v, v))  # of all together: far from any limit, and quicker than the largest
     largest = float(np.finfo(q.dtype).max)  # e^S and v may each use up .4 of its digits, so that the sums have room for many keys
-    return bound < 0.4 * math.log(largest) and values < largest**0.4
+    return bool(bound < 0.4 * math.log(largest)) and bool(values < largest**0.4)
 
 
 def with_column(x, column):

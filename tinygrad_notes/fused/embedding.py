@@ -7,6 +7,7 @@ one (and forty times as fast as np.add.at), a dense one where making the sparse 
 """
 
 from tinygrad_notes.fused.rows import ones
+from tinygrad_notes.recording import whole
 from tinygrad_notes.registry import fused
 
 import numpy as np
@@ -27,14 +28,21 @@ def backward(dy, saved, weight, *, needs, ids):
         places = np.zeros((n, V), dy.dtype)
         places[np.arange(n), ids] = 1
         return (np.matmul(places.T, dy),)
+    return (sparse_sums(dy, ids, V),)
+
+
+@whole
+def sparse_sums(dy, ids, V):
+    """dy (n, C), ids (n,) -> (V, C)"""
     if ids.min() < 0 or ids.max() >= V:  # the sparse product would write outside of its memory
         raise IndexError(
             f"embedding: an id is no longer in 0..{V - 1}; the array of ids was changed between forward and backward, pass a copy"
         )
     from scipy.sparse import csc_array  # loaded where it is needed: it takes a while
 
+    n = len(ids)
     places = csc_array((ones(n, dy.dtype), ids, np.arange(n + 1)), shape=(V, n))  # column i: 1 in row ids[i]
-    return (places @ dy,)
+    return places @ dy
 
 
 def reference(weight, *, ids):

@@ -13,6 +13,7 @@ from tinygrad_notes.threads import share
 
 import numpy as np
 
+NARROW = 32  # rows of so many numbers: a product of vectors for each costs more than a pass over all and one product
 CHUNK = 2**17  # numbers worked on at a time: few enough for the cache, and so many that two threads seldom meet at the interpreter
 
 
@@ -37,9 +38,9 @@ def as_rows(x: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def ones(n: int, dtype: np.dtype) -> np.ndarray:
-    """(n,), read-only, since whoever asks for it gets the same one."""
-    made = np.ones(n, dtype)
+def ones(n: int, dtype: np.dtype, value: float = 1.0) -> np.ndarray:
+    """(n,), or another value; read-only, since whoever asks for it gets the same one."""
+    made = np.full(n, value, dtype)
     made.flags.writeable = False
     return made
 
@@ -49,8 +50,15 @@ def sum_of_rows(x: np.ndarray) -> np.ndarray:
     return np.matmul(x, ones(x.shape[-1], x.dtype))[..., None]
 
 
+def mean_of_rows(x: np.ndarray) -> np.ndarray:
+    """The mean of each row: (..., n) -> (..., 1)"""
+    return np.matmul(x, ones(x.shape[-1], x.dtype, 1 / x.shape[-1]))[..., None]
+
+
 def sum_of_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The sum of each row of x * y: (..., n) -> (..., 1)"""
+    if x.shape[-1] <= NARROW:
+        return sum_of_rows(x * y)
     return np.vecdot(x, y)[..., None]
 
 

@@ -13,7 +13,8 @@ def forward(x, target):
     """x and target of one shape -> y (); saved is d"""
     d = x - target
     flat = d.reshape(-1)
-    total = sum(float(flat[c].dot(flat[c])) for c in chunks(d.size))  # one long sum in float32 would lose digits
+    sums = [flat[c].dot(flat[c]) for c in chunks(d.size)]  # one long sum in float32 would lose digits
+    total = sums[0] if len(sums) == 1 else np.add.reduce(np.stack(sums), dtype=np.float64)
     return np.asarray(total / d.size, d.dtype), d
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from tinygrad_notes.binding import map_structure
 from tinygrad_notes.core import describe
+from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.optim.optimizer import fraction
 from tinygrad_notes.tensor import Tensor
-from tinygrad_notes.tree import leaves, match_state, snapshot, state_dict, uninterrupted, write
+from tinygrad_notes.tree import leaves, match_state, snapshot, state_dict, write
 
 import numpy as np
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple, cast
 
 from tinygrad_notes.binding import check_value, map_structure
 from tinygrad_notes.core import Leaf, describe
+from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.tensor import Tensor
 from tinygrad_notes.threads import for_each
-from tinygrad_notes.tree import own, uninterrupted
+from tinygrad_notes.tree import own
 
 import numpy as np
 
@@ -50,21 +51,22 @@ class Optimizer:
         self.lr = self._at_least_zero("lr", lr)
         self.weight_decay = self._at_least_zero("weight_decay", weight_decay)
         self.steps = 0  # how many steps were taken
-        self._leaves: dict[str, Tensor] = self._flatten(params, "params")
+        self.leaves: dict[str, Tensor] = self._flatten(params, "params")
         self._check_leaves()
-        groups = {path: self.weight_decay if self._decays(path, decay) else 0.0 for path in self._leaves}
+        groups = {path: self.weight_decay if self._decays(path, decay) else 0.0 for path in self.leaves}
         # Parameters with one decay lie side by side, so that few large chunks cover them.
-        own(self._leaves[path] for path in sorted(groups, key=lambda path: -groups[path]))
-        self._values = {path: t.value for path, t in self._leaves.items()}
-        self._memory = {id(value.base) for value in self._values.values()}  # the flat buffers
-        self._size = sum(t.size for t in self._leaves.values())
+        own(self.leaves[path] for path in sorted(groups, key=lambda path: -groups[path]))
+        self.values = {path: t.value for path, t in self.leaves.items()}
+        self._nodes = [cast(Leaf, t.node) for t in self.leaves.values()]
+        self._memory = {id(value.base) for value in self.values.values()}  # the flat buffers
+        self._size = sum(t.size for t in self.leaves.values())
         self._moments: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.moments}
-        self._chunks: list[Chunk] = []
+        self.chunks: list[Chunk] = []
         self._scratch: dict[tuple[np.dtype, int], list[np.ndarray]] = {}
         for run in self._runs(groups):
             self._plan(run, groups[run[0]])
         for name, planned in self._moments.items():  # in the order of params, and with those of empty parameters
-            self._moments[name] = {path: planned[path] if t.size else np.zeros(t.shape, t.dtype) for path, t in self._leaves.items()}
+            self._moments[name] = {path: planned[path] if t.size else np.zeros(t.shape, t.dtype) for path, t in self.leaves.items()}
 
     def update(self, p: np.ndarray, g: np.ndarray, lr: float, decay: float, moments: list[np.ndarray], scratch: list[np.ndarray]) -> None:
         """Update one chunk of parameters p and their moments in place, given the gradient g, which stays as it is.
@@ -81,28 +83,32 @@ class Optimizer:
         was given another array. Ctrl-C waits for the end of the step. Graphs that read the parameters
         before are stale afterwards, and a walk over them raises. Only a rule of your own that raises leaves a step half done.
         """
+        self.apply(self.pieces(self.checked(grads)), lr)
+
+    def apply(self, pieces: list[list[np.ndarray]], lr: float | None) -> None:
+        """The part of a step that looks at numbers, given the gradients of each chunk."""
         rate = self.lr if lr is None else self._at_least_zero("lr", lr)
-        flat = self._checked(grads)
-        gradients: list[Any] = [None] * len(self._chunks)
+        gradients: list[Any] = [None] * len(self.chunks)
 
         def gather(i):
-            gradients[i] = self._gradient_of(self._chunks[i], flat)
+            parts = pieces[i]
+            gradients[i] = parts[0] if len(parts) == 1 else np.concatenate(parts, out=self.chunks[i].gathered)
             return all_finite(gradients[i])
 
         def update(i):
-            p, moments, scratch, _, decay, _ = self._chunks[i]
+            p, moments, scratch, _, decay, _ = self.chunks[i]
             self.update(p, gradients[i], rate, decay, moments, scratch)
 
         with np.errstate(all="ignore"):  # a warning turned into an error would stop halfway
             if not all(self._for_each_chunk(gather, COST_OF_A_LOOK)):
-                self._refuse_not_finite(flat)
+                self._refuse_not_finite(gradients)
             with uninterrupted():
                 self.steps += 1
                 try:
                     self._for_each_chunk(update, COST_OF_AN_UPDATE)
                 finally:
-                    for t in self._leaves.values():
-                        cast(Leaf, t.node).touch()
+                    for node in self._nodes:
+                        node.touch()
 
     def state_dict(self) -> dict[str, Any]:
         """Copies: {"steps": int, moment's name: {path: array}}. Learning rate and other settings are the program's."""
@@ -172,10 +178,10 @@ class Optimizer:
         return found
 
     def _check_leaves(self) -> None:
-        if not self._leaves:
+        if not self.leaves:
             raise ValueError(f"{self._name}: params has no Tensor in it, so nothing would be trained; expected parameters(model)")
         first: dict[int, str] = {}
-        for path, t in self._leaves.items():
+        for path, t in self.leaves.items():
             if not isinstance(t, Tensor) or not isinstance(t.node, Leaf):
                 came = "the result of an operation" if isinstance(t, Tensor) else describe(t)
                 raise TypeError(
@@ -196,62 +202,72 @@ class Optimizer:
         if decay is None:
             return True
         if callable(decay):
-            return bool(decay(path, self._leaves[path]))
+            return bool(decay(path, self.leaves[path]))
         self._check_names("decay", decay)
         return bool(decay[path])
 
     def _check_names(self, what: str, given: Any) -> None:
         if not isinstance(given, Mapping):
             raise ValueError(f"{self._name}: {what} is {describe(given)}, expected a dict with the names of params")
-        if given.keys() != self._leaves.keys():
-            missing, unexpected = (sorted(a - b)[:8] for a, b in [(self._leaves.keys(), given.keys()), (given.keys(), self._leaves.keys())])
+        if given.keys() != self.leaves.keys():
+            missing, unexpected = (sorted(a - b)[:8] for a, b in [(self.leaves.keys(), given.keys()), (given.keys(), self.leaves.keys())])
             raise ValueError(f"{self._name}: {what} lacks {missing} and has unexpected {unexpected}; its names must be those of params")
 
-    def _checked(self, grads: Any) -> dict[str, np.ndarray]:
+    def checked(self, grads: Any) -> dict[str, np.ndarray]:
         """The gradients by path, each with one dimension."""
-        given = grads if type(grads) is dict and grads.keys() == self._leaves.keys() else self._flatten(grads, "grads")
+        given = grads if type(grads) is dict and grads.keys() == self.leaves.keys() else self._flatten(grads, "grads")
         self._check_names("grads", given)
+        self.check_values()
         flat = {}
-        for path, t in self._leaves.items():
-            g, value = given[path], t.value
-            if value is not self._values[path]:
-                raise RuntimeError(
-                    f"{self._name}: {path or 'the parameter'} was given another array since the optimizer was made; write into it, t.value[...] = x, or make the optimizer anew"
-                )
+        for path, value in self.values.items():
+            g = given[path]
             if not isinstance(g, (np.ndarray, np.generic)):
                 raise TypeError(
-                    f"{self._gradient(path)} is {describe(g)}, expected an array {t.shape} {t.dtype}; call gradients without create_graph"
+                    f"{self._gradient(path)} is {describe(g)}, expected an array {value.shape} {value.dtype}; call gradients without create_graph"
                 )
             if g.shape != value.shape:
-                raise ValueError(f"{self._gradient(path)} has shape {g.shape}, expected {t.shape}")
+                raise ValueError(f"{self._gradient(path)} has shape {g.shape}, expected {value.shape}")
             if g.dtype != value.dtype:
-                raise TypeError(f"{self._gradient(path)} has dtype {g.dtype}, expected {t.dtype}; convert it with .astype({t.dtype})")
+                raise TypeError(
+                    f"{self._gradient(path)} has dtype {g.dtype}, expected {value.dtype}; convert it with .astype({value.dtype})"
+                )
             if id(g.base) in self._memory or id(g) in self._memory:  # the update would change it
                 g = g.copy()
             flat[path] = g.reshape(-1)
         return flat
 
+    def check_values(self) -> None:
+        """RuntimeError for a parameter whose array is not the one that is updated."""
+        for (path, value), t in zip(self.values.items(), self.leaves.values()):
+            if t.value is not value:
+                raise RuntimeError(
+                    f"{self._name}: {path or 'the parameter'} was given another array since the optimizer was made; write into it, t.value[...] = x, or make the optimizer anew"
+                )
+
     def _for_each_chunk(self, work: Callable[[int], Any], cost: int) -> list[Any]:
         """work(i) for each chunk, first of even i: two threads, where it is much, take every other one each, so that no scratch is used by both."""
-        n = len(self._chunks)
+        n = len(self.chunks)
         if n == 1:
             return [work(0)]
         halves = for_each([range(0, n, 2), range(1, n, 2)], lambda part: [work(i) for i in part], cost * self._size)
         return [result for half in halves for result in half]
 
-    @staticmethod
-    def _gradient_of(chunk: Chunk, flat: dict[str, np.ndarray]) -> np.ndarray:
-        parts = [flat[path][start:stop] for path, start, stop in chunk.pieces]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, out=chunk.gathered)
+    def pieces(self, flat: dict[str, np.ndarray]) -> list[list[np.ndarray]]:
+        """The gradients of each chunk."""
+        return [[flat[path][start:stop] for path, start, stop in chunk.pieces] for chunk in self.chunks]
 
-    def _refuse_not_finite(self, flat: dict[str, np.ndarray]) -> None:
-        for path, g in flat.items():
-            if not np.isfinite(g).all():
-                bad, shape = int(np.flatnonzero(~np.isfinite(g))[0]), self._leaves[path].shape
-                index = tuple(map(int, np.unravel_index(bad, shape)))
-                raise FloatingPointError(
-                    f"{self._gradient(path)} {shape} is {g[bad]} at {index}; no parameter was changed; check.anomaly() names the op that made it"
-                )
+    def _refuse_not_finite(self, gradients: list[np.ndarray]) -> None:
+        for chunk, g in zip(self.chunks, gradients):
+            begin = 0
+            for path, start, stop in chunk.pieces:
+                part = g[begin : begin + stop - start]
+                begin += stop - start
+                if not np.isfinite(part).all():
+                    bad, shape = int(np.flatnonzero(~np.isfinite(part))[0]), self.leaves[path].shape
+                    index = tuple(map(int, np.unravel_index(start + bad, shape)))
+                    raise FloatingPointError(
+                        f"{self._gradient(path)} {shape} is {part[bad]} at {index}; no parameter was changed; check.anomaly() names the op that made it"
+                    )
 
     def _gradient(self, path: str) -> str:
         return f"{self._name}: the gradient of {path or 'the parameter'}"
@@ -262,8 +278,8 @@ class Optimizer:
         """The paths of non-empty leaves, in runs that are adjacent in memory and decay alike."""
         runs: list[list[str]] = []
         end, last = -1, None
-        for address, path in sorted((t.value.ctypes.data, path) for path, t in self._leaves.items() if t.size):
-            value = self._values[path]
+        for address, path in sorted((t.value.ctypes.data, path) for path, t in self.leaves.items() if t.size):
+            value = self.values[path]
             if address < end:
                 raise ValueError(
                     f"{self._name}: params.{path} shares memory with params.{runs[-1][-1]}; tie them by one Tensor, or copy: Tensor(t.value)"
@@ -277,7 +293,7 @@ class Optimizer:
 
     def _plan(self, run: list[str], decay: float) -> None:
         """Cover one run of parameters with chunks, and make its moments."""
-        values = [self._values[path] for path in run]
+        values = [self.values[path] for path in run]
         flat, dtype = cast(np.ndarray, values[0].base), values[0].dtype
         start = (values[0].ctypes.data - flat.ctypes.data) // dtype.itemsize
         size = sum(v.size for v in values)
@@ -288,12 +304,12 @@ class Optimizer:
             nonlocal pieces, begin
             if pieces:
                 part = slice(begin, end)
-                parity = len(self._chunks) % 2  # see _for_each_chunk
+                parity = len(self.chunks) % 2  # see _for_each_chunk
                 if (dtype, parity) not in self._scratch:
                     self._scratch[dtype, parity] = [np.empty(CHUNK, dtype) for _ in range(2)]
                 others = [s[: end - begin] for s in self._scratch[dtype, parity]]
                 gathered = np.empty(end - begin if len(pieces) > 1 else 0, dtype)
-                self._chunks.append(Chunk(p[part], [m[part] for m in moments], others, gathered, decay, pieces))
+                self.chunks.append(Chunk(p[part], [m[part] for m in moments], others, gathered, decay, pieces))
                 pieces, begin = [], end
 
         for path, value in zip(run, values):

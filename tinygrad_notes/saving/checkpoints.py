@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from tinygrad_notes.binding import map_structure
 from tinygrad_notes.core import describe
+from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.saving.arrays import CHECKSUM, CheckpointError, read, save_arrays
-from tinygrad_notes.tree import match_state, state_dict, uninterrupted, write
+from tinygrad_notes.tree import match_state, state_dict, write
 
 import numpy as np
 

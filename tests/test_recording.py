@@ -1,0 +1,70 @@
+"""What a recorder notes of every op gives, made again on other numbers, what the op gives there; or it says that it cannot."""
+
+import tinygrad_notes as tn
+from tests.ops.samples import Sample, all_cases, sample
+from tinygrad_notes import threads
+from tinygrad_notes.check import floats
+from tinygrad_notes.recording import Diverged, Recorder
+from tinygrad_notes.tensor import Tensor
+
+import numpy as np
+import pytest
+
+# --- every op, with its gradients ----------------------------------------------------------------
+
+
+def record(f, arrays):
+    """f(arrays) as a program: where it reads, what it gives, and how to run it."""
+    inputs = [x.copy() for x in arrays]
+    recorder = Recorder()
+    with threads.alone(), recorder:
+        results = f([recorder.read(x) for x in inputs])
+    program, results = recorder.program(results, [None] * len(results))
+    return inputs, results, program
+
+
+def of_params(s: Sample):
+    """The outputs and the gradients of their weighed sum, at Tensors."""
+
+    def f(arrays):
+        variables = [Tensor(x) for x in arrays]
+        outputs = floats(s.call([variables[s.varied.index(i)] if i in s.varied else x for i, x in enumerate(s.inputs)]))
+        rng = np.random.default_rng(s.seed + 1)
+        loss = sum(np.sum(y * rng.normal(size=y.shape).astype(y.dtype)) for y in outputs)
+        return [*[y.value for y in outputs if isinstance(y, Tensor)], *(tn.gradients(loss, variables) if isinstance(loss, Tensor) else [])]
+
+    return f, s.varied
+
+
+def of_arrays(s: Sample):
+    """NumPy's function at arrays, as of a batch."""
+
+    def f(arrays):
+        return [np.asarray(y) for y in floats(s.plain(arrays))]
+
+    return f, range(len(s.inputs))
+
+
+@pytest.mark.parametrize("way", [of_params, of_arrays])
+@pytest.mark.parametrize(("item", "case"), [pytest.param(item, case, id=name) for item, case, name in all_cases()])
+def test_every_op(item, case, way):
+    s, elsewhere = sample(item, case), sample(item, case, again=1)
+    f, varied = way(s)
+    at, other = [s.inputs[i] for i in varied], [elsewhere.inputs[i] for i in varied]
+    with np.errstate(all="ignore"):
+        f(at)  # what is cached is made
+        try:
+            inputs, results, program = record(f, at)
+        except TypeError as error:
+            assert "cannot be repeated" in str(error)
+            print(item.label, way.__name__, str(error)[:90])
+            return
+        for point in (other, at):
+            for mine, x in zip(inputs, point):
+                mine[...] = x
+            try:
+                program.run()
+            except Diverged:
+                continue
+            for y, expected in zip(results, f(point), strict=True):
+                np.testing.assert_allclose(y, expected, rtol=1e-13, atol=1e-15, strict=True)

@@ -1,0 +1,223 @@
+"""A training step without the Python in it: recorded once, then only its calls of NumPy are made again.
+
+Small models spend most of their time between the calls of NumPy: on Tensors, nodes, the walk, shapes and arguments, all of
+which come out the same in every step. What PyTorch does by CUDA graphs, and JAX by compiling, takes a few lines on arrays:
+run the step once on arrays that write down what happens to them (see recording.py), and repeat what is written.
+"""
+
+import copy
+import operator
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from tinygrad_notes import core, threads
+from tinygrad_notes.binding import describe, map_leaves
+from tinygrad_notes.core import Leaf, gradients
+from tinygrad_notes.functional.define import no_generator
+from tinygrad_notes.optim.inbox import Inbox
+from tinygrad_notes.optim.optimizer import Optimizer
+from tinygrad_notes.recording import Diverged, RecordedGenerator, Recorder
+from tinygrad_notes.registry import using_reference
+from tinygrad_notes.tensor import Tensor
+
+import numpy as np
+
+WAYS = 4  # recordings of one step, for the ways that Python may take through it
+SHAPES = 16  # of batches, whose recordings are kept
+
+
+def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = "zeros", check: bool = True) -> Callable:
+    """A step of training that repeats the calls of NumPy which an earlier one made.
+
+        step = replay(lambda ids, targets, rng=None: gpt.loss(model, ids, targets, rng), params, optimizer)
+        value = step(ids, targets, rng=rng, lr=1e-3)     # forward, backward, and optimizer.step(gradients, lr)
+
+        step = replay(loss, params)
+        value, grads = step(ids, targets, rng=rng)       # forward and backward
+
+    loss(*batch) or loss(*batch, rng=rng) -> one number, here a float; params, unused: as for `gradients`; optimizer: one of these params. The
+    first call with arrays of these shapes and dtypes runs the loss as it stands, the second one records it, later ones repeat the calls.
+    Numbers, texts and None in a batch count as shapes: each new one is recorded anew.
+
+    Repeated is what NumPy's functions and operators compute from the batch, the params and draws of rng. Python is not: a loss that
+    depends on a counter, or keeps statistics, is no loss for this. Where an array decides which way Python goes (`if mask.any():`), and it
+    goes another way now, the step is recorded again, for up to four ways; a fifth runs as it stands. So does everything inside
+    reference() and while something of `check` watches. The memory of a step is kept for the next one.
+
+    Raises TypeError in its second call for what cannot be repeated: a number read out of an array (float, int, item), or a change of an
+    array from outside. ValueError if a repetition differs from the loss as it stands, in value or gradients: the first is compared, and
+    later ones that are the first to have another value for a member of the batch, or for the params. check=False spares it.
+    For steps below some ten milliseconds: larger ones spend their time in NumPy (docs/performance.md).
+    """
+    leaves = members(params)
+    for t in leaves:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"replay: params has {describe(t)}, expected Tensors; for those of a model pass tn.parameters(model)")
+    inbox = None if optimizer is None else inbox_of(optimizer, leaves)
+    steps: dict[Any, Step] = {}
+    one_at_a_time = threading.Lock()
+
+    def tape(batch, rng):
+        value = loss(*batch, **({} if rng is None else {"rng": rng}))
+        return value, gradients(value, params, unused=unused)
+
+    def as_it_stands(batch, rng, lr):
+        value, grads = tape(batch, rng)
+        return finish(value, grads, lr)
+
+    def finish(value, grads, lr):
+        value = float(value.item())
+        if optimizer is None:
+            return value, grads
+        optimizer.step(grads, lr)
+        return value
+
+    def step(*batch, rng: np.random.Generator | None = None, lr: float | None = None):
+        if rng is not None and not isinstance(rng, np.random.Generator):
+            raise no_generator("replay", rng, ", or None")
+        if lr is not None and optimizer is None:
+            raise TypeError("replay: lr is for an optimizer, and there is none; pass replay(loss, params, optimizer)")
+        batch = tuple([np.asarray(x) if isinstance(x, list | np.generic) else x for x in batch])
+        if core.observer is not None or using_reference.get():
+            return as_it_stands(batch, rng, lr)
+        key = (rng is None, *map(shape_of, batch))
+        with one_at_a_time:
+            if key not in steps:
+                result = as_it_stands(batch, rng, lr)
+                if len(steps) == SHAPES:
+                    del steps[next(iter(steps))]
+                steps[key] = Step(tape, leaves, inbox, check)
+                return result
+            recording = steps[key].run(batch, rng)
+            if recording is None:
+                return as_it_stands(batch, rng, lr)
+            if inbox is None:
+                return recording.loss.item(), map_leaves(np.ndarray.copy, recording.grads)  # the next step writes where these lie
+            inbox.step(lr)
+            return recording.loss.item()
+
+    return step
+
+
+def inbox_of(optimizer: Any, leaves: list) -> Inbox:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"replay: optimizer is {describe(optimizer)}, expected one of tinygrad_notes.optim")
+    if [id(t) for t in optimizer.leaves.values()] != [id(t) for t in leaves]:
+        raise ValueError("replay: the optimizer has other params than these; give both the same ones")
+    return Inbox(optimizer)
+
+
+def shape_of(x: Any) -> Any:
+    """What a recording depends on, of a member of a batch."""
+    if isinstance(x, np.ndarray):
+        return x.shape, x.dtype
+    if not isinstance(x, str | int | float | None):
+        raise TypeError(f"replay: the batch has {describe(x)}, expected arrays, numbers, texts or None")
+    return type(x), x
+
+
+class Step:
+    """The recordings of a loss for batches of one shape."""
+
+    def __init__(self, tape: Callable, leaves: list, inbox: Inbox | None, check: bool):
+        self.tape, self.leaves, self.inbox, self.check = tape, leaves, inbox, check
+        self.recordings: list[Recording] = []  # the one that was right last stands first
+
+    def run(self, batch: tuple, rng: np.random.Generator | None) -> "Recording | None":
+        """The recording that holds the loss and gradients of this batch; None if Python goes a way that none was made for, and there are enough."""
+        if self.recordings and not self.recordings[0].in_place(self.leaves):
+            self.recordings.clear()
+        state = rng.bit_generator.state if rng is not None and self.recordings else None
+        for i, recording in enumerate(self.recordings):
+            due = self.check and recording.is_due(batch)
+            other = copy.deepcopy(rng) if due else None
+            try:
+                recording.run(batch, rng)
+            except Diverged:
+                if rng is not None:
+                    rng.bit_generator.state = state
+                continue
+            if due:
+                self.compare(recording, *self.tape(batch, other))
+            if i:
+                self.recordings.insert(0, self.recordings.pop(i))
+            return recording
+        if len(self.recordings) == WAYS:
+            return None
+        self.recordings.insert(0, Recording(self.tape, self.leaves, self.inbox, batch, rng))
+        return self.recordings[0]
+
+    def compare(self, recording: "Recording", value: Any, grads: Any) -> None:
+        """ValueError if they differ by more than rounding."""
+        found, expected = [recording.loss, *members(recording.grads)], [value.value, *members(grads)]
+        sizes = [np.max(np.abs(y), initial=0.0) for y in expected]
+        for i, (x, y, size) in enumerate(zip(found, expected, sizes)):
+            if i:
+                size = max(size, 1e-3 * max(sizes[1:]))  # a gradient of zero is one of rounding noise
+            tolerance = 1e-9 if y.dtype.itemsize >= 8 else 1e-4
+            if not (np.array_equal(x, y, equal_nan=True) or np.max(np.abs(x - y), initial=0.0) <= tolerance * size):
+                self.recordings.clear()
+                what = (
+                    "has other gradients than the loss as it stands"
+                    if i
+                    else f"gives {x.item():.6g}, but the loss as it stands {y.item():.6g}"
+                )
+                raise ValueError(
+                    f"replay: the repeated step {what}: something besides NumPy's functions of the batch and the params goes into it, such as a counter; make it a member of the batch"
+                )
+
+
+class Recording:
+    """A step's calls, and where they read and write."""
+
+    def __init__(self, tape: Callable, leaves: list, inbox: Inbox | None, batch: tuple, rng: np.random.Generator | None):
+        self.memory = [t.value for t in leaves]
+        self.batch = [x.copy() if isinstance(x, np.ndarray) else x for x in batch]
+        self.source: list[Any] = [rng]
+        recorder = Recorder()
+        try:
+            with threads.alone(), recorder:
+                for t, value in zip(leaves, self.memory):
+                    t.value = recorder.read(value)
+                inputs = [recorder.read(x) if isinstance(x, np.ndarray) else x for x in self.batch]
+                value, grads = tape(inputs, None if rng is None else RecordedGenerator(recorder, self.source))
+                value = value.value
+        finally:
+            for t, memory in zip(leaves, self.memory):
+                t.value = memory
+        places = [None] * len(leaves) if inbox is None else inbox.places(grads)
+        self.program, (self.loss, *found) = recorder.program([value, *members(grads)], [None, *places])
+        rest = iter(found)
+        self.grads = map_leaves(lambda g: next(rest), grads)
+        self.unseen = {i: x.tobytes() for i, x in enumerate(self.batch) if isinstance(x, np.ndarray)}  # members that had no other value yet
+        self.compared, self.touched = False, Leaf.last_touch
+
+    def in_place(self, leaves: list) -> bool:
+        """Whether the params are the arrays that the calls read."""
+        return all(map(operator.is_, [t.value for t in leaves], self.memory))
+
+    def is_due(self, batch: tuple) -> bool:
+        """Whether this step shall be compared: it has something that no compared one had. From then on it counts as seen."""
+        new = [i for i, old in self.unseen.items() if batch[i].tobytes() != old]
+        for i in new:
+            del self.unseen[i]
+        trained = self.touched != Leaf.last_touch and self.touched >= 0
+        due = bool(new) or trained or not self.compared
+        self.compared = True
+        if trained:
+            self.touched = -1
+        return due
+
+    def run(self, batch: tuple, rng: np.random.Generator | None) -> None:
+        for mine, x in zip(self.batch, batch):
+            if isinstance(x, np.ndarray):
+                np.copyto(mine, x)
+        self.source[0] = rng
+        self.program.run()
+
+
+def members(structure: Any) -> list:
+    found: list = []
+    map_leaves(found.append, structure)
+    return found
