@@ -17,7 +17,7 @@ from tinygrad_notes.core import Leaf, gradients
 from tinygrad_notes.functional.define import no_generator
 from tinygrad_notes.optim.inbox import Inbox
 from tinygrad_notes.optim.optimizer import Optimizer
-from tinygrad_notes.recording import Diverged, RecordedGenerator, Recorder
+from tinygrad_notes.recording import Diverged, RecordedGenerator, Recorder, Source
 from tinygrad_notes.registry import using_reference
 from tinygrad_notes.tensor import Tensor
 
@@ -164,7 +164,7 @@ class Step:
                     else f"gives {x.item():.6g}, but the loss as it stands {y.item():.6g}"
                 )
                 raise ValueError(
-                    f"replay: the repeated step {what}: something besides NumPy's functions of the batch and the params goes into it, such as a counter; make it a member of the batch"
+                    f"replay: the repeated step {what}: something besides NumPy's functions of the batch and the params goes into it, such as a counter (make it a member of the batch) or table[i], i from the batch (write np.take(table, i, axis=0))"
                 )
 
 
@@ -174,7 +174,7 @@ class Recording:
     def __init__(self, tape: Callable, leaves: list, inbox: Inbox | None, batch: tuple, rng: np.random.Generator | None):
         self.memory = [t.value for t in leaves]
         self.batch = [x.copy() if isinstance(x, np.ndarray) else x for x in batch]
-        self.source: list[Any] = [rng]
+        self.source = Source(rng)
         recorder = Recorder()
         try:
             with threads.alone(), recorder:
@@ -213,7 +213,7 @@ class Recording:
         for mine, x in zip(self.batch, batch):
             if isinstance(x, np.ndarray):
                 np.copyto(mine, x)
-        self.source[0] = rng
+        self.source.rng = rng
         self.program.run()
 
 

@@ -77,19 +77,19 @@ class Diffusion:
         if np.shape(x0) != np.shape(eps):
             raise ValueError(f"q_sample: x0 is {np.shape(x0)} and eps {np.shape(eps)}, expected equal shapes")
         self.check_times("q_sample", t, 0)
-        alpha_bar = self.alpha_bar[t]
+        alpha_bar = np.take(self.alpha_bar, t)
         return times(np.sqrt(alpha_bar), x0) + times(np.sqrt(1 - alpha_bar), eps)
 
     def predict_x0(self, x, t, eps):
         """Equation 4: equation 2 solved for x_0."""
         self.check_times("predict_x0", t, 0)
-        alpha_bar = self.alpha_bar[t]
+        alpha_bar = np.take(self.alpha_bar, t)
         return times(1 / np.sqrt(alpha_bar), x) - times(np.sqrt(1 / alpha_bar - 1), eps)
 
     def predict_eps(self, x, t, x0):
         """Equation 2 solved for eps, t from 1."""
         self.check_times("predict_eps", t, 1)
-        alpha_bar = self.alpha_bar[t]
+        alpha_bar = np.take(self.alpha_bar, t)
         return times(1 / np.sqrt(1 - alpha_bar), x) - times(np.sqrt(alpha_bar / (1 - alpha_bar)), x0)
 
     def q_posterior(self, x0, x, t):

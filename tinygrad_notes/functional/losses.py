@@ -146,7 +146,7 @@ def weigh(x, targets, weight, ignore_index):
     if not counted.all():
         targets = targets * counted
     counted = counted.astype(x.dtype)
-    return targets, counted, counted if weight is None else counted * weight.astype(x.dtype)[targets]
+    return targets, counted, counted if weight is None else counted * np.take(weight.astype(x.dtype), targets)
 
 
 def sum_of_weights(name, weights):

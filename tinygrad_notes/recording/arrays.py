@@ -51,25 +51,7 @@ class Recorded(np.ndarray):
         recorder = recorder_of((args, kwargs))
         if recorder is None:
             return function(*plain(args), **plain(kwargs))
-        if function in BY_METHOD and args and isinstance(args[0], Recorded):
-            return getattr(args[0], BY_METHOD[function])(*args[1:], **kwargs)
-        came = args, kwargs
-        args, kwargs = recorder.plain(came)
-        if function in IN_PLACE:
-            recorder.call(function, recorder.own_memory(args[0]), *args[1:], **kwargs)
-            return recorder.add(function, *args, writes=args[:1], **kwargs)
-        if kwargs.get("out") is not None:
-            recorder.call(function, *args, **kwargs)
-            recorder.add(function, *args, writes=[recorder.own_memory(kwargs["out"])], **kwargs)
-            return came[1]["out"]
-        y = recorder.call(function, *args, **kwargs)
-        if function is np.empty_like:
-            return recorder.made(y)
-        if function in WITH_OUT and "dtype" not in kwargs:
-            out = recorder.made(y)
-            recorder.add(function, *args, out=plain(out), writes=[out], **kwargs)
-            return out
-        return recorder.result(y, function, args, kwargs, came)
+        return call_function(recorder, function, args, kwargs)
 
     # --- indexing ---------------------------------------------------------------------------
 
@@ -155,6 +137,29 @@ class Recorded(np.ndarray):
 
     def __format__(self, spec):
         return format(plain(self), spec)
+
+
+def call_function(recorder: Any, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """A function of NumPy of Recorded arrays, noted."""
+    if function in BY_METHOD and args and isinstance(args[0], Recorded):
+        return getattr(args[0], BY_METHOD[function])(*args[1:], **kwargs)
+    came = args, kwargs
+    args, kwargs = recorder.plain(came)
+    if function in IN_PLACE:
+        recorder.call(function, recorder.own_memory(args[0]), *args[1:], **kwargs)
+        return recorder.add(function, *args, writes=args[:1], **kwargs)
+    if kwargs.get("out") is not None:
+        recorder.call(function, *args, **kwargs)
+        recorder.add(function, *args, writes=[recorder.own_memory(kwargs["out"])], **kwargs)
+        return came[1]["out"]
+    y = recorder.call(function, *args, **kwargs)
+    if function is np.empty_like:
+        return recorder.made(y)
+    if function in WITH_OUT and "dtype" not in kwargs:
+        out = recorder.made(y)
+        recorder.add(function, *args, out=plain(out), writes=[out], **kwargs)
+        return out
+    return recorder.result(y, function, args, kwargs, came)
 
 
 def plain(tree: Any) -> Any:

@@ -1,6 +1,6 @@
 """Random numbers in a recorded computation: drawn anew each time, from whichever Generator comes then."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from tinygrad_notes.recording.arrays import not_recorded, plain
@@ -9,11 +9,18 @@ from tinygrad_notes.recording.program import draw_into
 import numpy as np
 
 
-class RecordedGenerator(np.random.Generator):
-    """A Generator whose draws are recorded: the program draws from the Generator that lies in `source` by then."""
+class Source:
+    """Where a program finds the Generator to draw from."""
 
-    def __init__(self, recorder: Any, source: Sequence[np.random.Generator]):
-        super().__init__(source[0].bit_generator)
+    def __init__(self, rng: np.random.Generator | None):
+        self.rng = rng
+
+
+class RecordedGenerator(np.random.Generator):
+    """A Generator whose draws are recorded: the program draws from the one that its source has by then."""
+
+    def __init__(self, recorder: Any, source: Any):
+        super().__init__(source.rng.bit_generator)
         self.recorder, self.source = recorder, source
 
 

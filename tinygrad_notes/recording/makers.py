@@ -1,4 +1,4 @@
-"""NumPy's functions that make arrays of nothing, or of lists: it hands them to nobody, so that they are replaced while calls are recorded.
+"""NumPy's functions that make arrays of nothing, or of lists, or do not look at an index: it hands them to nobody, so that they are replaced while calls are recorded.
 
 Each takes the recorder and the function, and returns what stands in its place. For other threads it is the function.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from tinygrad_notes.recording.arrays import Recorded, plain, recorder_of
+from tinygrad_notes.recording.arrays import Recorded, call_function, plain, recorder_of
 
 import numpy as np
 
@@ -66,7 +66,19 @@ def _as_array(recorder: Any, function: Callable) -> Callable:
     return as_array
 
 
+def _taken(recorder: Any, function: Callable) -> Callable:
+    """np.take of a table from outside, by an index that is Recorded."""
+
+    @wraps(function)
+    def take(*args, **kwargs):
+        if recorder_of((args, kwargs)) is not recorder or not isinstance(args[0], np.ndarray):
+            return function(*args, **kwargs)
+        return call_function(recorder, function, args, kwargs)
+
+    return take
+
+
 MAKERS: dict[str, Callable] = {
     "empty": _empty, "zeros": _filled, "ones": _filled, "full": _filled,
-    "array": _copied, "asarray": _as_array, "asanyarray": _as_array, "ascontiguousarray": _as_array,
+    "array": _copied, "asarray": _as_array, "asanyarray": _as_array, "ascontiguousarray": _as_array, "take": _taken,
 }  # fmt: skip

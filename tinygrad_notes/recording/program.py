@@ -104,8 +104,8 @@ def copy_into(out: np.ndarray, y: Any) -> None:
     np.copyto(out, y)
 
 
-def draw_into(out: np.ndarray, source: Sequence[np.random.Generator], name: str, args: tuple, kwargs: dict[str, Any]) -> None:
-    copy_into(out, getattr(source[0], name)(*args, **kwargs))
+def draw_into(out: np.ndarray, source: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
+    copy_into(out, getattr(source.rng, name)(*args, **kwargs))
 
 
 def condition(x: np.ndarray, was: bool) -> None:

@@ -78,6 +78,10 @@ class Recorder:
         """Note a call of plain arrays."""
         written = tuple(id(root_of(x)) for x in writes)
         self.calls.append(Call(function, args, kwargs, written))
+        for x in map(root_of, arrays_in((args, kwargs))):
+            if id(x) not in self.own and x.flags.writeable:  # somebody may change it
+                self.inputs[id(x)] = x
+                self.varying.add(id(x))
         if function is draw_into or not self.varying.isdisjoint(roots_in((args, kwargs))):
             self.varying.update(written)
 
