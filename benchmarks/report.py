@@ -36,7 +36,7 @@ slow to be repeated.
 
 MB that two steps (one, where nothing is trained) add at their peak to a fresh process that holds the weights and the batch: activations,
 gradients, the engine's own copy of the weights, AdamW's two moments. For attention that is the output, the three gradients, and what they need.
-JAX's numbers contain what its compiler takes. Up to 512 tokens our attention keeps its weights for the backward pass, 8 MB at most in a call;
+JAX's numbers contain what its compiler takes, those of replay a step in which every array is kept until it is known when it is needed. Up to 512 tokens our attention keeps its weights for the backward pass, 8 MB at most in a call;
 beyond, memory grows with T.
 
 {memory}
@@ -63,6 +63,7 @@ differs is not timed, and the table says so. Tolerances: loss {loss:.0e}; each g
 largest; the weights' movement {movement:.0%}; the first {tokens} tokens written are equal (why these: benchmarks/compare.py).
 
 - **tinygrad_notes**: models/language/gpt.py for the GPTs, tinygrad_notes.nn for the others, with no setting made for the benchmark.
+- **replay**: the same with tinygrad_notes.replay.replay: from the third step on, only the calls of NumPy that the second one made.
 - **data_parallel**: the same with tinygrad_notes.parallel.data_parallel: each half of the batch on a thread of its own, or, with
   `processes=True`, in a process of its own.
 - **PyTorch eager**: torch.nn, scaled_dot_product_attention, torch.optim.AdamW, all by default.
@@ -77,11 +78,11 @@ largest; the weights' movement {movement:.0%}; the first {tokens} tokens written
 WHERE = """**Where the time goes.** A step of this engine alone on the machine (`python -m benchmarks.parts`), each part divided by PyTorch's whole
 step. "Functions of NumPy" are ops and their rules, "engine" is all that is left: Tensors, nodes, the walk, layers, the checks of arguments.
 The small workloads (W1, W2, W5) pay for Python: a call of NumPy on a small array takes as long as on an empty one, so that NumPy by hand is at
-the target or not much below it, and the engine's own work (the tape, below) comes on top. W3 and W6 pay for one pass over memory after another,
-with the interpreter between them, where PyTorch has fused loops on both cores: compare the kernels below. Two processes have both cores for that, too:
-see the column of data_parallel."""
-HALVES = ("ours-threads", "ours-processes")
-OURS = (REFERENCE, *HALVES)
+the target or not much below it, and the engine's own work (the tape, below) comes on top. `replay` takes that away. W3 and W6 pay for one pass over
+memory after another, with the interpreter between them, where PyTorch has fused loops on both cores: compare the kernels below. Two processes have
+both cores for that, too: see the column of data_parallel."""
+MODES = ("ours-replay", "ours-threads", "ours-processes")  # one line in a training loop turns each of them on
+OURS = (REFERENCE, *MODES)
 COMPILED = "on a GPT's MLP it took half a minute to compile and then ran no faster than eager (its matrix products are MKL's too), so it would not be the best column."
 
 
@@ -188,10 +189,10 @@ def missed(rows) -> str:
         found = row["cells"].get(REFERENCE, {}).get("ratio")
         if w.target is None or not found or meets(w, row["cells"], *OURS):
             continue
-        halves = {ENGINES[key].title: row["cells"].get(key, {}).get("ratio") for key in HALVES}
+        modes = {ENGINES[key].title: row["cells"].get(key, {}).get("ratio") for key in MODES}
         floor = row["cells"].get("numpy", {}).get("ratio")
         line = f"- {w.key}: {found[1]:.2f} for a target of {w.target:.2f}, {found[1] / w.target - 1:.0%} above it"
-        better = [f"{ratio[1]:.2f} with {title}" for title, ratio in halves.items() if ratio and ratio[1] < found[1]]
+        better = [f"{ratio[1]:.2f} with {title}" for title, ratio in modes.items() if ratio and ratio[1] < found[1]]
         if better:
             line += f" ({'; '.join(better)})"
         if floor:

@@ -253,6 +253,30 @@ def test_an_index_is_another_place_next_time():
         np.testing.assert_array_equal(g, tn.gradients(np.sum(w[i] * w[0]), w))
 
 
+def test_a_member_of_the_batch():
+    w = tn.Tensor(np.arange(3.0))
+    step = replay(lambda x: np.sum(w * x) if 2.0 in x else np.sum(w + x), w)
+    for x in ([1.0, 2, 3], [1.0, 2, 3], [2.0, 1, 0], [1.0, 1, 3], [3.0, 3, 2]):
+        assert step(x)[0] == (np.sum(w.value * x) if 2.0 in x else np.sum(w.value + x))
+
+
+def test_results_that_are_written_into_ones_own_arrays():
+    w = tn.Tensor(np.ones(4))
+
+    def loss(x):
+        both, total = np.empty((2, 4)), np.zeros(4)
+        np.stack([x, 2 * x], out=both)
+        np.add.at(total, [0, 0, 3], x[:3])
+        total[1:3] = both[1, 1:3]
+        np.put(total, 2, 7.0)
+        return np.sum(w * both[1] * total)
+
+    step = replay(loss, w)
+    for i in range(4):
+        x = np.arange(4.0) + i
+        assert step(x)[0] == pytest.approx(loss(x).item(), rel=1e-14)
+
+
 # --- random numbers ---------------------------------------------------------------------------------
 
 
@@ -339,6 +363,15 @@ def test_an_array_from_outside_may_be_read_but_not_changed():
     step(X[0])
     with pytest.raises(TypeError, match=r"an array \(3,\) float64 from outside is changed"):
         step(X[0])
+
+    def in_the_batch(x):
+        x[0] = 1.0
+        return np.sum(w * x)
+
+    step = replay(in_the_batch, w)
+    step(X[0].copy())
+    with pytest.raises(TypeError, match="from outside is changed"):
+        step(X[0].copy())
     step = recorded(replay(lambda x: np.sum(w * x * scale), w), X[0])
     scale[...] = 5.0
     assert step(X[0])[0] == pytest.approx(5 * X[0].sum())

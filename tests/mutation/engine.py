@@ -15,11 +15,13 @@ from tests.mutation import source, suite
 from tests.mutation.outcome import Mutant
 from tests.mutation.rules import check_op, samples_of
 from tests.mutation.source import edited, replaced
-from tinygrad_notes import copies, core, interrupts, parallel, threads, transforms
+from tinygrad_notes import copies, core, interrupts, parallel, replay, threads, transforms
 from tinygrad_notes import registry as registry_module
 from tinygrad_notes.functional import losses
 from tinygrad_notes.fused import attention, embedding, kernels, masks
-from tinygrad_notes.optim import averages, optimizer, rules, schedules
+from tinygrad_notes.optim import averages, inbox, optimizer, rules, schedules
+from tinygrad_notes.recording import arrays as recorded_arrays
+from tinygrad_notes.recording import draws, makers, program, recorder
 from tinygrad_notes.registry import Fused, Op
 from tinygrad_notes.saving import arrays, checkpoints
 
@@ -43,7 +45,7 @@ ENGINE = [
     (core.walk, "ownership: views too", "isinstance(d, np.ndarray) and d.base is None and not given_twice", "isinstance(d, np.ndarray) and not given_twice"),
     (core.walk, "ownership: given twice", " and not given_twice(d, g, pulled)", ""),
     (core.walk, "ownership: all", "d is not g and isinstance(d, np.ndarray) and d.base is None and not given_twice(d, g, pulled)", "True"),
-    (core.walk, "a sum of numbers takes no index", " or type(grads[parent]) is not np.ndarray", ""),
+    (core.walk, "a sum of numbers takes no index", " or not isinstance(grads[parent], np.ndarray)", ""),
     (core.given_twice, "members of a multiple output not counted", "(*pulled, *g)", "(*pulled,)"),
     (core.given_twice, "views not counted", " or (isinstance(other, np.ndarray) and other.base is d)", ""),
     (core.walk, "results are not copied", "np.asarray(g) if t in owned else np.array(g)", "np.asarray(g)"),
@@ -243,7 +245,7 @@ KERNELS = [
     (attention.backward, "dv by other weights", "np.swapaxes(p, -1, -2), dyi)", "np.swapaxes(p, -1, -2), dyi * 1.001)"),
     (attention.hide, "no mask", "np.copyto(s, -np.inf, where=~may)", "pass"),
     (attention.erase, "no mask for calm scores", "p *= may.astype(p.dtype)", "pass"),
-    (attention.calm, "the size of v forgotten", " and values < largest**0.4", ""),
+    (attention.calm, "the size of v forgotten", " and bool(values < largest**0.4)", ""),
     (attention.backward, "infinite values behind the mask", "np.copyto(ds, 0, where=~may)", "pass"),
     (attention.backward, "scores that are not calm go unmasked", "if not no_maximum:", "if False:"),
     (attention.backward, "calm scores go unmasked", "if no_maximum:", "if False:"),
@@ -547,6 +549,157 @@ LOSSES = [
     (losses.cosine_similarity, "the axis ignored", "* direction(b, axis, eps), axis=axis)", "* direction(b, axis, eps), axis=-1)"),
 ]  # fmt: skip
 
+REPLAY = [
+    (recorded_arrays.Recorded.__array_finalize__, "views forget their recorder", 'getattr(source, "recorder", None)', "None"),
+    (recorded_arrays.Recorded.__array_ufunc__, "results go unnoted", "recorder.add(function, *args, *outs, writes=outs)", "pass"),
+    (
+        recorded_arrays.Recorded.__array_ufunc__,
+        "reductions go unnoted",
+        "recorder.add(function, *args, out=outs if len(outs) > 1 else outs[0], writes=outs, **kwargs)",
+        "pass",
+    ),
+    (recorded_arrays.Recorded.__array_ufunc__, "keywords forgotten", "writes=outs, **kwargs)", "writes=outs)"),
+    (
+        recorded_arrays.Recorded.__array_ufunc__,
+        "adding at an index goes unnoted",
+        "return recorder.add(function, *args, writes=args[:1])",
+        "return None",
+    ),
+    (recorded_arrays.Recorded.__array_ufunc__, "outside memory is written", "tuple(map(recorder.own_memory, plain(out)))", "plain(out)"),
+    (recorded_arrays.Recorded.__array_ufunc__, "a Tensor is taken for an array", "return NotImplemented", "pass"),
+    (
+        recorded_arrays.call_function,
+        "changes in place go unnoted",
+        "return recorder.add(function, *args, writes=args[:1], **kwargs)",
+        "return None",
+    ),
+    (
+        recorded_arrays.call_function,
+        "out= goes unnoted",
+        'recorder.add(function, *args, writes=[recorder.own_memory(kwargs["out"])], **kwargs)',
+        "pass",
+    ),
+    (
+        recorded_arrays.call_function,
+        "functions with out= go unnoted",
+        "recorder.add(function, *args, out=plain(out), writes=[out], **kwargs)",
+        "pass",
+    ),
+    (recorded_arrays.call_function, "dtype= and out= together", ' and "dtype" not in kwargs', ""),
+    (recorded_arrays.Recorded.__setitem__, "assignments go unnoted", 'recorder.add(np.copyto, to, new, "unsafe", writes=[to])', "pass"),
+    (recorded_arrays.Recorded.__setitem__, "assignments to many places go unnoted", "recorder.add(put, x, place, new, writes=[x])", "pass"),
+    (recorded_arrays.Recorded.__setitem__, "outside memory is written", "recorder.own_memory(x)[place] = new", "x[place] = new"),
+    (
+        recorded_arrays.Recorded.__contains__,
+        "membership without a condition",
+        "bool((self == x).any())",
+        "bool((plain(self) == plain(x)).any())",
+    ),
+    (recorded_arrays.Recorded._in_order, "copies of views", "plain(out).reshape(x.shape)", "plain(out).reshape(x.shape[::-1]).T"),
+    (recorded_arrays.Recorded._in_order, "Fortran's order for C's", 'order != "C" or ', ""),
+    (
+        recorded_arrays.Recorded._copied,
+        "copies go unnoted",
+        'recorder.add(np.copyto, plain(out), recorder.plain(self), "unsafe", writes=[out])',
+        "pass",
+    ),
+    (recorded_arrays.Recorded.__bool__, "no conditions", "recorder.add(condition, recorder.plain(self), value)", "pass"),
+    (recorded_arrays.recorder_of, "for ever", " and x.recorder.open", ""),
+    (program.copy_into, "another length is cut", "if np.shape(y) != out.shape:", "if False:"),
+    (program.condition, "any way", "if bool(x) is not was:", "if False:"),
+    (program.condition, "the other way", "bool(x) is not was", "bool(x) is was"),
+    (program.draw_into, "the generator of the recording", "getattr(source.rng, name)", "getattr(np.random.default_rng(0), name)"),
+    (program.pack, "memory that is still needed", "piece[2] >= first", "piece[2] > first"),
+    (program.pack, "into a gap that is too small", "if begin - start >= nbytes:", "if begin > start:"),
+    (program.pack, "nothing is used again", "live = [piece for piece in live if piece[2] >= first]", "pass"),
+    (program.pack, "unaligned", " + -nbytes % ALIGNMENT", ""),
+    (program.assemble, "needed only where it is first used", "last[root] = time", "last.setdefault(root, time)"),
+    (program.assemble, "results lie in the memory that is used again", "& own.keys() - kept.keys()", "& own.keys()"),
+    (program.assemble, "views at the beginning", "begin + address(x) - address(root)", "begin"),
+    (program.assemble, "constants lie in the memory that is used again", "first.keys() - constant", "first.keys()"),
+    (program.Program.run, "warnings", 'all="ignore"', ""),
+    (recorder.Recorder.__exit__, "NumPy stays as it is", "setattr(np, name, function)", "pass"),
+    (recorder.Recorder.__exit__, "recorded for ever", "_recording, self.open = None, False", "_recording = None"),
+    (recorder.Recorder.made, "the dtype of objects", "if y.dtype.hasobject:", "if False:"),
+    (recorder.Recorder.add, "nothing varies", "self.varying.update(written)", "pass"),
+    (recorder.Recorder.add, "draws are constant", "function is draw_into or ", ""),
+    (recorder.Recorder.add, "arrays from outside are constant", "x.flags.writeable", "False"),
+    (recorder.Recorder.call, "what NumPy's functions do is noted too", "self.thread, 0", "self.thread, self.thread"),
+    (recorder.Recorder.own_memory, "everything is its own", "if id(root_of(x)) not in self.own:", "if False:"),
+    (recorder.Recorder.plain, "unknown arrays", "if not self.is_known(id(root_of(x))):", "if False:"),
+    (recorder.Recorder.result, "copies are views", "if self.are_views([y], came):", "if isinstance(y, np.ndarray):"),
+    (recorder.Recorder.result, "members are views", "if self.are_views(y, came):", "if True:"),
+    (
+        recorder.Recorder.are_views,
+        "whatever chose the place",
+        " and roots >= roots_in([x for x in arrays_in(came) if isinstance(x, Recorded)])",
+        "",
+    ),
+    (recorder.Recorder.program, "one memory for two results", "root in self.own and root not in kept and", "root in self.own and"),
+    (recorder.Recorder.program, "a view is written as a whole", " and (x.nbytes, x.strides) == (self.own[root].nbytes, place.strides)", ""),
+    (
+        recorder.Recorder.program,
+        "places are empty at first",
+        "if place is not None:\n            np.copyto(place, x)",
+        "if False:\n            pass",
+    ),
+    (recorder.Recorder.program, "results that never vary or share", "self.add(np.copyto, place, x)", "pass"),
+    (recorder.Recorder.repeated, "an array that is filled twice is a constant", " or any(writers[root] > 1 for root in call.written)", ""),
+    (makers._filled, "zeros and ones", '{"zeros": 0, "ones": 1}', '{"zeros": 1, "ones": 0}'),
+    (makers._filled, "filled once", 'recorder.add(np.copyto, plain(out), value, "unsafe", writes=[out])', "pass"),
+    (makers._as_array, "dtype ignored", "x = args[0] if dtype is None else args[0].astype(dtype, copy=False)", "x = args[0]"),
+    (draws._drawn, "drawn once", "self.recorder.add(draw_into, plain(out), self.source, name, args, kwargs, writes=[out])", "pass"),
+    (replay.Step.run, "never compared", "due = self.check and recording.is_due(batch)", "due = False"),
+    (replay.Step.run, "the generator stays where the other way left it", "rng.bit_generator.state = state", "pass"),
+    (replay.Step.run, "weights where they were", "if self.recordings and not self.recordings[0].in_place(self.leaves):", "if False:"),
+    (replay.Step.run, "any number of ways", "if len(self.recordings) == WAYS:", "if False:"),
+    (replay.Step.compare, "only the value", "[recording.loss, *members(recording.grads)]", "[recording.loss]"),
+    (replay.Step.compare, "any difference", "<= tolerance * size", "<= np.inf"),
+    (replay.Recording.__init__, "the batch of the caller", "x.copy() if isinstance(x, np.ndarray)", "x if isinstance(x, np.ndarray)"),
+    (replay.Recording.__init__, "weights stay recorded", "t.value = memory", "pass"),
+    (
+        replay.Recording.is_due,
+        "a new batch is not compared",
+        "due = bool(new) or trained or not self.compared",
+        "due = trained or not self.compared",
+    ),
+    (
+        replay.Recording.is_due,
+        "trained weights are not compared",
+        "due = bool(new) or trained or not self.compared",
+        "due = bool(new) or not self.compared",
+    ),
+    (
+        replay.Recording.is_due,
+        "the first repetition is not compared",
+        "due = bool(new) or trained or not self.compared",
+        "due = bool(new) or trained",
+    ),
+    (replay.Recording.is_due, "compared in every step", "self.touched = -1", "pass"),
+    (replay.Recording.run, "the batch of the recording", "np.copyto(mine, x)", "pass"),
+    (replay.Recording.run, "the generator of the recording", "self.source.rng = rng", "pass"),
+    (replay.replay, "gradients in the memory of the next ones", "map_leaves(np.ndarray.copy, recording.grads)", "recording.grads"),
+    (replay.replay, "one recording for all shapes", "key = (rng is None, *map(shape_of, batch))", "key = rng is None"),
+    (replay.replay, "all shapes are kept", "if len(steps) == SHAPES:", "if False:"),
+    (replay.replay, "what watches sees nothing", "if core.observer is not None or using_reference.get():", "if False:"),
+    (replay.replay, "the learning rate ignored", "inbox.step(lr)", "inbox.step()"),
+    (replay.replay, "the learning rate of the first steps ignored", "optimizer.step(grads, lr)", "optimizer.step(grads)"),
+    (
+        replay.inbox_of,
+        "another model's optimizer",
+        "if [id(t) for t in optimizer.leaves.values()] != [id(t) for t in leaves]:",
+        "if False:",
+    ),
+    (
+        inbox.Inbox.__init__,
+        "a parameter in two chunks",
+        " and all(stop - start == values[path].size for path, start, stop in chunk.pieces)",
+        "",
+    ),
+    (inbox.Inbox.__init__, "all at the beginning", "begin += size", "pass"),
+    (inbox.Inbox.step, "another array unnoticed", "self.optimizer.check_values()", "pass"),
+]
+
 # The quickest first; a mutant dies at the first test that fails. REGISTRY stands for the checks of all ops.
 REGISTRY = "the checks of the registry"
 FAMILIES = {
@@ -557,6 +710,7 @@ FAMILIES = {
     "kernels": (KERNELS, ["tests.fused.test_attention", "tests.fused.test_kernels", "tests.test_graph"]),
     "kernel sources": ([], ["tests.fused.test_attention", "tests.fused.test_kernels", "tests.fused.test_edges", "tests.fused.test_sizes"]),
     "threads": (THREADS, ["tests.test_corners", "tests.test_threads", "tests.test_parallel", "tests.test_copies"]),
+    "replay": (REPLAY, ["tests.test_replay", "tests.test_recording"]),
     "losses": (LOSSES, ["tests.functional.test_losses", "tests.test_corners", "tests.test_parallel"]),
     "optim": (OPTIMIZERS, ["tests.test_optim", "tests.test_tree", "tests.test_corners"]),
     "saving": (SAVING, ["tests.test_saving", "tests.test_corners"]),

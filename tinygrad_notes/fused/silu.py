@@ -36,7 +36,7 @@ def silu_backward(dy, s, x, out):
 
 
 def forward(x):
-    """x of any shape -> y as x; saved is s, flat"""
+    """x of any shape -> y as x; saved are s and y, flat"""
     flat = x.reshape(-1)
     y, s = np.empty_like(flat), np.empty_like(flat)
 
@@ -44,18 +44,21 @@ def forward(x):
         np.multiply(flat[c], sigmoid_into(s[c], flat[c]), out=y[c])
 
     in_chunks(fill, flat.size, 70)
-    return y.reshape(x.shape), s
+    return y.reshape(x.shape), (s, y)
 
 
-def backward(dy, s, x, *, needs):
-    """dy as y, s flat -> dx as x"""
-    flat, dy = x.reshape(-1), dy.reshape(-1)
-    dx = np.empty_like(flat)
+def backward(dy, saved, x, *, needs):
+    """dy as y, s and y flat -> dx as x"""
+    (s, y), dy = saved, dy.reshape(-1)
+    dx = np.empty_like(s)
 
     def fill(c):
-        silu_backward(dy[c], s[c], flat[c], out=dx[c])
+        slope = np.subtract(1, s[c], out=dx[c])
+        slope *= y[c]
+        slope += s[c]  # s + y (1 - s): with y in the place of x it takes one pass less
+        slope *= dy[c]
 
-    in_chunks(fill, flat.size, 50)
+    in_chunks(fill, dx.size, 40)
     return (dx.reshape(x.shape),)
 
 
