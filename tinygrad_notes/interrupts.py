@@ -5,10 +5,8 @@ import threading
 from functools import cache
 from typing import Any
 
-try:
-    from _signal import signal as set_handler  # the C function: signal.signal turns its result into an enum, which takes ten times as long
-except ImportError:
-    set_handler = signal.signal
+# The C function, where it is to be had: to make its result an enum, signal.signal takes ten times as long.
+set_handler: Any = getattr(signal, "_signal", signal).signal
 
 
 @cache

@@ -135,7 +135,7 @@ class Step:
             try:
                 recording.run(batch, rng)
             except Diverged:
-                if rng is not None:
+                if rng is not None and state is not None:
                     rng.bit_generator.state = state
                 continue
             if due:

@@ -647,7 +647,7 @@ REPLAY = [
     (recorder.Recorder.repeated, "an array that is filled twice is a constant", " or any(writers[root] > 1 for root in call.written)", ""),
     (makers._filled, "zeros and ones", '{"zeros": 0, "ones": 1}', '{"zeros": 1, "ones": 0}'),
     (makers._filled, "filled once", 'recorder.add(np.copyto, plain(out), value, "unsafe", writes=[out])', "pass"),
-    (makers._as_array, "dtype ignored", "x = args[0] if dtype is None else args[0].astype(dtype, copy=False)", "x = args[0]"),
+    (makers._as_array, "dtype ignored", "x = x if dtype is None else x.astype(dtype, copy=False)", "pass"),
     (draws._drawn, "drawn once", "self.recorder.add(draw_into, plain(out), self.source, name, args, kwargs, writes=[out])", "pass"),
     (replay.Step.run, "never compared", "due = self.check and recording.is_due(batch)", "due = False"),
     (replay.Step.run, "the generator stays where the other way left it", "rng.bit_generator.state = state", "pass"),

@@ -22,7 +22,7 @@ class Recorded(np.ndarray):
     def __array_finalize__(self, source):
         self.recorder = getattr(source, "recorder", None)
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+    def __array_ufunc__(self, ufunc, method, *inputs: Any, out: Any = None, **kwargs):
         if any(hasattr(x, "__array_ufunc__") and not isinstance(x, np.ndarray | np.generic) for x in inputs):
             return NotImplemented  # a Tensor, which will hand us its array
         function = ufunc if method == "__call__" else getattr(ufunc, method)
@@ -209,7 +209,7 @@ def _by_function(name: str) -> Callable:
     return method
 
 
-def _reduced(ufunc: np.ufunc, takes_dtype: bool) -> Callable:
+def _reduced(ufunc: Any, takes_dtype: bool) -> Callable:
     def with_dtype(self, axis=None, dtype=None, out=None, keepdims=False, *args, **kwargs):
         return ufunc.reduce(self, axis, dtype, out, keepdims, *args, **kwargs)
 

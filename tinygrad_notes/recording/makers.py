@@ -57,10 +57,11 @@ def _as_array(recorder: Any, function: Callable) -> Callable:
 
     @wraps(function)
     def as_array(*args, **kwargs):
-        if not (args and isinstance(args[0], Recorded)):
+        x: Any = args[0] if args else None
+        if not isinstance(x, Recorded):
             return copied(*args, **kwargs)
         dtype = args[1] if len(args) > 1 else kwargs.get("dtype")
-        x = args[0] if dtype is None else args[0].astype(dtype, copy=False)
+        x = x if dtype is None else x.astype(dtype, copy=False)
         return x if function.__name__ != "ascontiguousarray" or x.flags.c_contiguous else x.copy()
 
     return as_array

@@ -70,7 +70,7 @@ class Recorder:
         y = np.asanyarray(y)
         if y.dtype.hasobject:
             raise not_recorded("an array of Python objects is made")
-        new = np.ndarray.copy(self.recorded(y), "K")
+        new: Any = np.ndarray.copy(self.recorded(y), "K")
         self.own[id(new)] = new
         return new
 
@@ -124,7 +124,7 @@ class Recorder:
             return type(y)(self.result(m, partial(pick, function, i), args, kwargs, came) for i, m in enumerate(y))
         if isinstance(y, list | tuple) and y and isinstance(y[0], np.ndarray | np.generic):
             if self.are_views(y, came):
-                members: Any = [self.recorded(m) for m in y]
+                members: list[Any] = [self.recorded(np.asarray(m)) for m in y]
             else:
                 members = [self.made(m) for m in y]
                 self.add(copy_members, plain(members), function, args, kwargs, writes=members)
@@ -132,7 +132,7 @@ class Recorder:
         if not isinstance(y, np.ndarray | np.generic):
             return y  # a shape, a dtype, a number of axes
         if self.are_views([y], came):
-            return self.recorded(y)
+            return self.recorded(np.asarray(y))
         out = self.made(y)
         self.add(copy_result, plain(out), function, args, kwargs, writes=[out])
         return out
