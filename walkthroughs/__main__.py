@@ -16,7 +16,7 @@ import tinygrad_notes  # noqa: F401  (before a script imports NumPy)
 HERE = Path(__file__).parent
 FAMILIES = "engine attention language vision multimodal adaptation diffusion".split()
 WITHIN = (
-    "autograd differences gradcheck optimizers schedules depth "
+    "autograd replay differences gradcheck optimizers schedules depth "
     "attention masks cross convolution flash flash_costs flash_mistakes "
     "transformer gpt1 bert gpt vit clip lora lora_text ddpm ddim"
 ).split()
