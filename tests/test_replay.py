@@ -12,6 +12,7 @@ from models.vision import vit
 from tests.test_random_programs import random_program, run
 from tinygrad_notes import check, nn, optim
 from tinygrad_notes import functional as F
+from tinygrad_notes.fused.rows import ones
 from tinygrad_notes.recording import Recorder
 from tinygrad_notes.recording.program import pack
 from tinygrad_notes.replay import WAYS, replay
@@ -494,6 +495,25 @@ def test_memory_is_used_again():
         value = loss(recorder.read(np.ones(1000)))
     program, _ = recorder.program([value.value], [None])
     assert 16000 <= program.memory <= 3 * 8064
+
+
+def test_what_is_kept_for_others_is_plain():
+    """A size that comes first while it is recorded: `ones`, and what a user keeps of another recording."""
+    model, params = linear()
+    kept = []
+
+    def loss(x, y):
+        if x[0, 0] > 10:
+            x, y = x[:5], y[:5]
+        y = F.layer_norm(model(x), np.ones(2), None) - y
+        kept.append(np.zeros(2))
+        return np.sum(y * y + kept[0] + kept[-2 if len(kept) > 1 else 0])
+
+    for _ in range(2):
+        step = replay(loss, params)
+        for shift in (0, 0, 0, 20, 20, 0):
+            assert step(X + shift, Y)[0] == pytest.approx(loss(X + shift, Y).item(), rel=1e-12)
+    assert type(ones(5, np.dtype(float))) is np.ndarray
 
 
 # --- the recorder ---------------------------------------------------------------------------------------

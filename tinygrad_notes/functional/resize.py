@@ -48,7 +48,7 @@ def resampling(n_in, n_out, mode, antialias, dtype):
         x = (rows + 0.5) * scale - 0.5
         near = np.floor(x) + np.arange(1 - reach, 1 + reach)
         np.add.at(matrix, (rows, np.clip(near, 0, n_in - 1).astype(int)), kernel(x - near))
-    matrix = matrix.astype(dtype)
+    matrix = matrix.astype(dtype).view(np.ndarray)  # a plain one, also while a step is recorded: it is kept for others
     matrix.flags.writeable = False
     return matrix
 

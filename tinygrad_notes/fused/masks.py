@@ -69,6 +69,7 @@ def by_position(queries: int, keys: int, ahead: int, causal: bool, window: int |
         may &= behind >= 0
     if window is not None:
         may &= np.abs(behind) < window
+    may = may.view(np.ndarray)  # a plain one, also while a step is recorded: it is kept for others
     may.flags.writeable = False
     return may
 

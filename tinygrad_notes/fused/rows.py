@@ -40,7 +40,7 @@ def as_rows(x: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=64)
 def ones(n: int, dtype: np.dtype, value: float = 1.0) -> np.ndarray:
     """(n,), or another value; read-only, since whoever asks for it gets the same one."""
-    made = np.full(n, value, dtype)
+    made = np.full(n, value, dtype).view(np.ndarray)  # a plain one, also while a step is recorded: it is kept for others
     made.flags.writeable = False
     return made
 

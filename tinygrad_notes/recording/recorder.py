@@ -112,7 +112,7 @@ class Recorder:
         def known(x):
             if not isinstance(x, Recorded):
                 return x
-            if not self.is_known(id(root_of(x))):
+            if x.recorder is self and not self.is_known(id(root_of(x))):  # one of an earlier recording is a constant
                 raise not_recorded(f"an array {x.shape} {x.dtype} came from a method of ndarray that is not recorded")
             return x.view(np.ndarray)
 
