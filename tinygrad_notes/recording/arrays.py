@@ -310,9 +310,7 @@ def _refused(name: str) -> Callable:
     return method
 
 
-FUNCTIONS = (
-    "argmax argmin argpartition argsort choose clip compress cumprod cumsum diagonal dot mean nonzero repeat round searchsorted std take trace var"
-)
+FUNCTIONS = "argmax argmin argpartition argsort choose clip compress cumprod cumsum diagonal dot mean nonzero repeat round searchsorted std take trace var"
 REDUCTIONS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "all": np.logical_and, "any": np.logical_or}
 NUMBERS = "__float__ __int__ __index__ __complex__ item tolist tobytes"
 CHANGES = "sort partition put"

@@ -64,7 +64,9 @@ def _of_list(recorder: Any, function: Callable) -> Callable:
         if not isinstance(x, Recorded):
             values = recorder.plain(x)
             return recorder.result(function(values, dtype, *args, **kwargs), function, (values, dtype, *args), kwargs, [x])
-        order = {"asfortranarray": "F", "ascontiguousarray": "C"}.get(function.__name__) or (args[0] if args else kwargs.get("order")) or "K"
+        order = (
+            {"asfortranarray": "F", "ascontiguousarray": "C"}.get(function.__name__) or (args[0] if args else kwargs.get("order")) or "K"
+        )
         copy = kwargs.get("copy", function.__name__ == "array") or x.number
         dtype = x.dtype if dtype is None else dtype
         y = function(plain(x), dtype, *args, **kwargs)

@@ -185,7 +185,11 @@ class Recorder:
             root = id(root_of(x))
             if place is None:
                 kept.setdefault(root, None)
-            elif root in self.varying & self.own.keys() and root not in kept and (x.nbytes, x.strides) == (self.own[root].nbytes, place.strides):
+            elif (
+                root in self.varying & self.own.keys()
+                and root not in kept
+                and (x.nbytes, x.strides) == (self.own[root].nbytes, place.strides)
+            ):
                 kept[root] = place  # is written there at once
             else:  # shares its memory with another result, or never varies
                 self.add(np.copyto, place, x)
@@ -202,7 +206,8 @@ class Recorder:
             call
             for call in self.calls
             if call.function in OF_GENERATORS
-            or not self.varying.isdisjoint(roots_in((call.args, call.kwargs))) or any(writers[root] > 1 for root in call.written)
+            or not self.varying.isdisjoint(roots_in((call.args, call.kwargs)))
+            or any(writers[root] > 1 for root in call.written)
         ]
 
 
