@@ -176,20 +176,20 @@ def counted(loss):
     return f, runs
 
 
-def test_the_loss_runs_twice_and_then_only_to_compare():
+def test_the_loss_runs_only_to_be_recorded_and_to_compare():
     model, params = linear()
     loss, runs = counted(squares(model))
     step = replay(loss, params)
     for i in range(20):
         step(X + i, Y)
-    assert len(runs) == 3
+    assert len(runs) == 4  # as it stands; recorded, and compared; the first repetition is compared
     step(X, Y + 1)
-    assert len(runs) == 4  # Y had not changed so far
+    assert len(runs) == 5  # Y had not changed so far
     next(iter(params.values())).value[...] += 1
     next(iter(params.values())).node.touch()
     step(X, Y + 1)
     step(X, Y)
-    assert len(runs) == 5
+    assert len(runs) == 6
 
 
 def test_without_checks_the_loss_runs_twice():
@@ -307,7 +307,8 @@ def test_a_draw_before_another_way_is_drawn_once():
 
 def test_draws_of_ones_own_generator_are_noticed():
     w, rng = tn.Tensor(np.ones(3)), np.random.default_rng(0)
-    step = recorded(replay(lambda x: np.sum(w * x * rng.normal(size=3)), w), X[0])
+    step = replay(lambda x: np.sum(w * x * rng.normal(size=3)), w)
+    step(X[0])
     with pytest.raises(ValueError, match="something besides NumPy's functions"):
         step(X[0])
 
@@ -322,7 +323,8 @@ def test_a_counter_is_noticed():
         steps.append(1)
         return np.sum(w * x) * len(steps)
 
-    step = recorded(replay(loss, w), X[0])
+    step = replay(loss, w)
+    step(X[0])
     with pytest.raises(ValueError, match="such as a counter"):
         step(X[0])
 
@@ -378,10 +380,8 @@ def test_an_array_from_outside_may_be_read_but_not_changed():
     assert step(X[0])[0] == pytest.approx(5 * X[0].sum())
 
 
-@pytest.mark.parametrize(
-    "change", [lambda x: x.sort(), lambda x: x.partition(1), lambda x: x.flat.__setitem__(0, 1.0), lambda x: x.put(0, 1.0)]
-)
-def test_methods_that_change_are_refused(change):
+@pytest.mark.parametrize("change", [lambda x: x.flat.__setitem__(0, 1.0), lambda x: x.byteswap(True)])
+def test_methods_that_change_unseen_are_refused(change):
     w = tn.Tensor(np.ones(3))
 
     def loss(x):
@@ -568,7 +568,7 @@ def test_other_threads_get_arrays_as_ever():
         return np.sum(w * x)
 
     recorded(replay(loss, w), X[0])
-    assert found == [np.ndarray] * 6
+    assert found == [np.ndarray] * 9
 
 
 @pytest.mark.parametrize("context", [tn.reference, check.anomaly])

@@ -41,14 +41,17 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
     Numbers, texts and None in a batch count as shapes: each new one is recorded anew.
 
     Repeated is what NumPy's functions and operators compute from the batch, the params and draws of rng. Python is not: a loss that
-    depends on a counter, or keeps statistics, is no loss for this. Where an array decides which way Python goes (`if mask.any():`), and it
-    goes another way now, the step is recorded again, for up to four ways; a fifth runs as it stands. So does everything inside
-    reference() and while something of `check` watches. The memory of a step is kept for the next one.
+    depends on a counter, or keeps statistics, is no loss for this, nor one that computes on several threads. Where an array decides which way
+    Python goes (`if mask.any():`), and it goes another way now, the step is recorded again, for up to four ways; a fifth runs as it stands. So
+    does everything inside reference() and while something of `check` watches. The memory of a step is kept for the next one. NumPy warns in
+    the first two calls only.
 
     Raises TypeError in its second call for what cannot be repeated: a number read out of an array (float, int, item), or a change of an
-    array from outside. ValueError if a repetition differs from the loss as it stands, in value or gradients: the first is compared, and
-    later ones that are the first to have another value for a member of the batch, or for the params. check=False spares it.
-    For steps below some ten milliseconds: larger ones spend their time in NumPy (docs/performance.md).
+    array from outside. ValueError if the recorded step, a repetition of it, or the first with another value for a member of the batch, or for
+    the params, differs from the loss as it stands, in value or gradients. Nobody is asked about `table[i]` of an array from outside (write
+    np.take(table, i, axis=0)), nor when such an array, or a copy of it, is filled (`running[...] = x`): this comparison finds it, unless it
+    changes no gradient. check=False is for a loss that has passed it. For steps below some ten milliseconds: larger ones spend their time in
+    NumPy (docs/performance.md).
     """
     leaves = members(params)
     for t in leaves:
@@ -64,21 +67,18 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
 
     def as_it_stands(batch, rng, lr):
         value, grads = tape(batch, rng)
-        return finish(value, grads, lr)
-
-    def finish(value, grads, lr):
-        value = float(value.item())
+        number = float(value.item())
         if optimizer is None:
-            return value, grads
+            return number, grads
         optimizer.step(grads, lr)
-        return value
+        return number
 
     def step(*batch, rng: np.random.Generator | None = None, lr: float | None = None):
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise no_generator("replay", rng, ", or None")
         if lr is not None and optimizer is None:
             raise TypeError("replay: lr is for an optimizer, and there is none; pass replay(loss, params, optimizer)")
-        batch = tuple([np.asarray(x) if isinstance(x, list | np.generic) else x for x in batch])
+        batch = tuple([np.asarray(x) if isinstance(x, list | np.generic | np.memmap) else x for x in batch])
         if core.observer is not None or using_reference.get():
             return as_it_stands(batch, rng, lr)
         key = (rng is None, *map(shape_of, batch))
@@ -110,11 +110,11 @@ def inbox_of(optimizer: Any, leaves: list) -> Inbox:
 
 def shape_of(x: Any) -> Any:
     """What a recording depends on, of a member of a batch."""
-    if isinstance(x, np.ndarray):
+    if type(x) is np.ndarray:
         return x.shape, x.dtype
     if not isinstance(x, str | int | float | None):
         raise TypeError(f"replay: the batch has {describe(x)}, expected arrays, numbers, texts or None")
-    return type(x), x
+    return type(x), repr(x)  # 0.0 is not -0.0, and nan is nan
 
 
 class Step:
@@ -145,18 +145,23 @@ class Step:
             return recording
         if len(self.recordings) == WAYS:
             return None
+        other = copy.deepcopy(rng)
         self.recordings.insert(0, Recording(self.tape, self.leaves, self.inbox, batch, rng))
+        if self.check:
+            self.compare(self.recordings[0], *self.tape(batch, other))
         return self.recordings[0]
 
     def compare(self, recording: "Recording", value: Any, grads: Any) -> None:
         """ValueError if they differ by more than rounding."""
         found, expected = [recording.loss, *members(recording.grads)], [value.value, *members(grads)]
-        sizes = [np.max(np.abs(y), initial=0.0) for y in expected]
+        sizes = [np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) for y in expected]
         for i, (x, y, size) in enumerate(zip(found, expected, sizes)):
             if i:
                 size = max(size, 1e-3 * max(sizes[1:]))  # a gradient of zero is one of rounding noise
             tolerance = 1e-9 if y.dtype.itemsize >= 8 else 1e-4
-            if not (np.array_equal(x, y, equal_nan=True) or np.max(np.abs(x - y), initial=0.0) <= tolerance * size):
+            finite = np.isfinite(y)
+            same = np.array_equal(x[~finite], y[~finite], equal_nan=True)
+            if not (same and np.max(np.abs(x[finite] - y[finite]), initial=0.0) <= tolerance * size):
                 self.recordings.clear()
                 what = (
                     "has other gradients than the loss as it stands"
@@ -179,7 +184,7 @@ class Recording:
         try:
             with threads.alone(), recorder:
                 for t, value in zip(leaves, self.memory):
-                    t.value = recorder.read(value)
+                    t.value = recorder.read(value, shared=True)
                 inputs = [recorder.read(x) if isinstance(x, np.ndarray) else x for x in self.batch]
                 value, grads = tape(inputs, None if rng is None else RecordedGenerator(recorder, self.source))
                 value = value.value

@@ -4,8 +4,10 @@ The calls are made on plain arrays, once while they are recorded and then again 
 memory of the program. Views are made once; only what computes is a call.
 """
 
+import operator
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
+from inspect import Parameter, signature
 from typing import Any
 
 from tinygrad_notes.recording.program import condition, get, put
@@ -18,6 +20,8 @@ class Recorded(np.ndarray):
     """An array whose uses are noted while its recorder is open, and one like any other afterwards."""
 
     recorder: Any = None  # a Recorder
+    number = False  # whether NumPy gives a number in its place, which += leaves as it is
+    weak = False  # whether that is a number of Python's, which takes the dtype of what it meets
 
     def __array_finalize__(self, source):
         self.recorder = getattr(source, "recorder", None)
@@ -29,13 +33,16 @@ class Recorded(np.ndarray):
         recorder = recorder_of((inputs, out, kwargs))
         if recorder is None:
             return function(*plain(inputs), **plain(kwargs), **({} if out is None else {"out": plain(out)}))
-        args, kwargs = recorder.plain((inputs, kwargs))
+        strong = [x for x in inputs if not getattr(x, "weak", isinstance(x, int | float | complex) and not isinstance(x, np.generic))]
+        args, kwargs = recorder.plain((inputs if not strong else [meeting(x, strong) for x in inputs], kwargs))
         if method == "at":
             function(recorder.own_memory(args[0]), *args[1:])
             return recorder.add(function, *args, writes=args[:1])
         if out is None:
             y = function(*args, **kwargs)
             out = tuple(map(recorder.made, y)) if isinstance(y, tuple) else (recorder.made(y),)
+            for new in out:
+                new.weak = not strong and ufunc in PYTHONS
         else:
             function(*args, out=tuple(map(recorder.own_memory, plain(out))), **kwargs)
         outs = plain(out)
@@ -51,7 +58,27 @@ class Recorded(np.ndarray):
         recorder = recorder_of((args, kwargs))
         if recorder is None:
             return function(*plain(args), **plain(kwargs))
-        return call_function(recorder, function, args, kwargs)
+        if function in BY_METHOD and args and isinstance(args[0], Recorded):
+            return getattr(args[0], BY_METHOD[function])(*args[1:], **kwargs)
+        args, kwargs = out_by_name(function, args, kwargs)
+        came = args, kwargs
+        args, kwargs = recorder.plain(came)
+        if function in IN_PLACE:
+            recorder.call(function, recorder.own_memory(args[0]), *args[1:], **kwargs)
+            return recorder.add(function, *args, writes=args[:1], **kwargs)
+        if kwargs.get("out") is not None:
+            recorder.own_memory(kwargs["out"])
+            recorder.call(function, *args, **kwargs)
+            recorder.add(function, *args, writes=[kwargs["out"]], **kwargs)
+            return came[1]["out"]
+        y = recorder.call_of_unchanged(function, *args, **kwargs)
+        if function is np.empty_like:
+            return recorder.made(y)
+        if function in WITH_OUT and "dtype" not in kwargs:
+            out = recorder.made(y)
+            recorder.add(function, *args, out=plain(out), writes=[out], **kwargs)
+            return out
+        return recorder.result(y, function, args, kwargs, came)
 
     # --- indexing ---------------------------------------------------------------------------
 
@@ -60,7 +87,8 @@ class Recorded(np.ndarray):
         if recorder is None:
             return plain(self)[plain(index)]
         x, place = recorder.plain((self, index))
-        return recorder.result(member(x, place), get, (x, place), {}, (self, index))
+        y = recorder.result(member(x, place), get, (x, place), {}, (self, index))
+        return y if isinstance(x[place], np.ndarray) else y._copied(plain(y)[()])
 
     def __setitem__(self, index, value):
         recorder = recorder_of((self, index, value))
@@ -74,6 +102,9 @@ class Recorded(np.ndarray):
             recorder.add(put, x, place, new, writes=[x])
         elif not (isinstance(new, np.ndarray) and (address(new), new.shape, new.strides) == (address(to), to.shape, to.strides)):
             recorder.add(np.copyto, to, new, "unsafe", writes=[to])  # and of x[i] += 1, which puts back what is there, nothing
+
+    def __iter__(self):
+        return map(self.__getitem__, range(len(self)))
 
     def __contains__(self, x):
         return bool((self == x).any())
@@ -105,10 +136,25 @@ class Recorded(np.ndarray):
         return out
 
     def astype(self, dtype, order: Any = "K", casting: Any = "unsafe", subok=True, copy=True):
-        return self._copied(plain(self).astype(dtype, order, casting)) if copy or self.dtype != dtype else self
+        y = plain(self).astype(dtype, order, casting)
+        return self._copied(y[()] if self.number else y) if copy or self.dtype != dtype else self
 
     def copy(self, order: Any = "C"):
         return self._copied(plain(self).copy(order))
+
+    def __copy__(self):
+        return self.copy()
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def view(self, *args, **kwargs):
+        y = np.ndarray.view(self, *args, **kwargs)
+        if type(y) is np.ndarray:
+            return self[...]
+        if not isinstance(y, Recorded) and recorder_of(self):
+            raise not_recorded(f"an array becomes a {type(y).__name__}")
+        return y
 
     def _copied(self, y):
         recorder = recorder_of(self)
@@ -129,6 +175,12 @@ class Recorded(np.ndarray):
             recorder.add(condition, recorder.plain(self), value)
         return value
 
+    def __hash__(self):
+        return hash(self.item() if self.number else plain(self))
+
+    def __round__(self, digits=None):
+        return round(self.item(), digits)
+
     def __repr__(self):
         return repr(plain(self))
 
@@ -139,40 +191,41 @@ class Recorded(np.ndarray):
         return format(plain(self), spec)
 
 
-def call_function(recorder: Any, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """A function of NumPy of Recorded arrays, noted."""
-    if function in BY_METHOD and args and isinstance(args[0], Recorded):
-        return getattr(args[0], BY_METHOD[function])(*args[1:], **kwargs)
-    came = args, kwargs
-    args, kwargs = recorder.plain(came)
-    if function in IN_PLACE:
-        recorder.call(function, recorder.own_memory(args[0]), *args[1:], **kwargs)
-        return recorder.add(function, *args, writes=args[:1], **kwargs)
-    if kwargs.get("out") is not None:
-        recorder.call(function, *args, **kwargs)
-        recorder.add(function, *args, writes=[recorder.own_memory(kwargs["out"])], **kwargs)
-        return came[1]["out"]
-    y = recorder.call(function, *args, **kwargs)
-    if function is np.empty_like:
-        return recorder.made(y)
-    if function in WITH_OUT and "dtype" not in kwargs:
-        out = recorder.made(y)
-        recorder.add(function, *args, out=plain(out), writes=[out], **kwargs)
-        return out
-    return recorder.result(y, function, args, kwargs, came)
-
-
 def plain(tree: Any) -> Any:
     """Recorded arrays as what they are beneath."""
-    return map_arrays(lambda x: x.view(np.ndarray) if isinstance(x, Recorded) else x, tree)
+    return map_arrays(lambda x: np.ndarray.view(x, np.ndarray) if isinstance(x, Recorded) else x, tree)
 
 
 def recorder_of(tree: Any) -> Any:
     """The Recorder that notes what happens to the arrays of these arguments, or None."""
     for x in arrays_in(tree):
-        if isinstance(x, Recorded) and x.recorder is not None and x.recorder.open:
+        if isinstance(x, Recorded) and x.recorder is not None and x.recorder.notes(x):
             return x.recorder
     return None
+
+
+def meeting(x: Any, strong: list) -> Any:
+    """x, and a number of Python's with the dtype that it has among these."""
+    if not getattr(x, "weak", False):
+        return x
+    return x.astype(np.result_type(*plain(strong), x.dtype.type(0).item()))
+
+
+@cache
+def names_of(function: Callable) -> list[str]:
+    """Of the parameters that can be given by their place."""
+    try:
+        return [name for name, p in signature(function).parameters.items() if p.kind <= Parameter.POSITIONAL_OR_KEYWORD]
+    except ValueError:  # NumPy does not tell
+        return []
+
+
+def out_by_name(function: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The arguments, with `out` and those after it given by name."""
+    names = names_of(function)
+    if "out" not in names or len(args) <= (i := names.index("out")):
+        return args, kwargs
+    return args[:i], kwargs | dict(zip(names[i:], args[i:]))
 
 
 def member(x: np.ndarray, index: Any) -> np.ndarray:
@@ -225,6 +278,29 @@ def _number(name: str) -> Callable:
     return method
 
 
+def _changing(name: str) -> Callable:
+    function = getattr(np.ndarray, name)
+
+    def method(self, *args, **kwargs):
+        recorder = recorder_of((self, args, kwargs))
+        if recorder is None:
+            return function(plain(self), *plain(args), **plain(kwargs))
+        x, args, kwargs = recorder.plain((self, args, kwargs))
+        function(recorder.own_memory(x), *args, **kwargs)
+        return recorder.add(function, x, *args, writes=[x], **kwargs)
+
+    return method
+
+
+def _rebinding(name: str) -> Callable:
+    """x += y, where x may be a number."""
+
+    def method(self, other):
+        return getattr(operator, name)(self, other) if self.number else getattr(np.ndarray, f"__i{name.strip('_')}__")(self, other)
+
+    return method
+
+
 def _refused(name: str) -> Callable:
     def method(self, *args, **kwargs):
         if recorder_of(self):
@@ -234,12 +310,12 @@ def _refused(name: str) -> Callable:
     return method
 
 
-FUNCTIONS = (
-    "argmax argmin argpartition argsort clip compress cumprod cumsum diagonal dot mean nonzero repeat round searchsorted std take trace var"
-)
+FUNCTIONS = "argmax argmin argpartition argsort choose clip compress cumprod cumsum diagonal dot mean nonzero repeat round searchsorted std take trace var"
 REDUCTIONS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "all": np.logical_and, "any": np.logical_or}
 NUMBERS = "__float__ __int__ __index__ __complex__ item tolist tobytes"
-CHANGES = "sort partition put resize byteswap setfield"
+CHANGES = "sort partition put"
+REFUSED = "resize byteswap setfield"
+OPERATORS = "add sub mul truediv floordiv mod pow matmul lshift rshift and_ or_ xor"
 for _name in FUNCTIONS.split():
     setattr(Recorded, _name, _by_function(_name))
 for _name, _ufunc in REDUCTIONS.items():
@@ -247,9 +323,14 @@ for _name, _ufunc in REDUCTIONS.items():
 for _name in NUMBERS.split():
     setattr(Recorded, _name, _number(_name))
 for _name in CHANGES.split():
+    setattr(Recorded, _name, _changing(_name))
+for _name in REFUSED.split():
     setattr(Recorded, _name, _refused(_name))
+for _name in OPERATORS.split():
+    setattr(Recorded, f"__i{_name.strip('_')}__", _rebinding(_name))
 Recorded.flat = property(lambda self: _refused("flat")(self), lambda self, value: _refused("flat")(self))  # type: ignore[assignment]
 
 BY_METHOD = {getattr(np, name): name for name in (*REDUCTIONS, "reshape", "ravel", "copy")}
 WITH_OUT = {np.concatenate, np.stack, np.take, np.cumsum, np.cumprod, np.argmax, np.argmin, np.dot}
+PYTHONS = {np.add, np.subtract, np.multiply, np.divide, np.floor_divide, np.remainder, np.power, np.negative, np.positive, np.absolute}
 IN_PLACE = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}

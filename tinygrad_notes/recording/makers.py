@@ -3,12 +3,11 @@
 Each takes the recorder and the function, and returns what stands in its place. For other threads it is the function.
 """
 
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from tinygrad_notes.recording.arrays import Recorded, call_function, plain, recorder_of
+from tinygrad_notes.recording.arrays import Recorded, plain, recorder_of
 
 import numpy as np
 
@@ -17,7 +16,7 @@ def _empty(recorder: Any, function: Callable) -> Callable:
     @wraps(function)
     def empty(*args, **kwargs):
         y = function(*args, **kwargs)
-        return recorder.made(y) if threading.get_ident() == recorder.thread else y
+        return recorder.made(y) if recorder.notes_here() else y
 
     return empty
 
@@ -25,7 +24,7 @@ def _empty(recorder: Any, function: Callable) -> Callable:
 def _filled(recorder: Any, function: Callable) -> Callable:
     @wraps(function)
     def filled(*args, **kwargs):
-        if threading.get_ident() != recorder.thread:
+        if not recorder.notes_here():
             return function(*args, **kwargs)
         args, kwargs = recorder.plain((args, kwargs))
         out = recorder.made(function(*args, **kwargs))
@@ -38,48 +37,62 @@ def _filled(recorder: Any, function: Callable) -> Callable:
     return filled
 
 
-def _copied(recorder: Any, function: Callable) -> Callable:
-    """np.array, also of lists of Recorded arrays."""
+def _constant(recorder: Any, function: Callable) -> Callable:
+    """For arrays that hold the same in each run, until something is written into them."""
 
     @wraps(function)
-    def copied(*args, **kwargs):
-        if recorder_of(args[:1]) is not recorder:
-            return function(*args, **kwargs)
-        values, kwargs = recorder.plain((args, kwargs))
-        return recorder.result(np.ndarray.copy(function(*values, **kwargs)), function, values, kwargs, args)
+    def constant(*args, **kwargs):
+        y = function(*args, **kwargs)
+        if not recorder.notes_here() or y.dtype.hasobject:
+            return y
+        out = recorder.made(y)
+        y.flags.writeable = False  # nobody else has it
+        recorder.add(np.copyto, plain(out), y, writes=[out])
+        return out
 
-    return copied
+    return constant
 
 
-def _as_array(recorder: Any, function: Callable) -> Callable:
-    """np.asarray and its like, of which a Recorded array comes out as one."""
-    copied = _copied(recorder, function)
+def _of_list(recorder: Any, function: Callable) -> Callable:
+    """np.array and its like: of a Recorded array they give one, also of a list of such."""
+    constant = _constant(recorder, function) if function.__name__ == "array" else function
 
     @wraps(function)
-    def as_array(*args, **kwargs):
-        x: Any = args[0] if args else None
+    def of_list(x, dtype=None, *args, **kwargs):
+        if recorder_of([x]) is not recorder:
+            return constant(x, *(() if dtype is None else (dtype,)), *args, **kwargs)
         if not isinstance(x, Recorded):
-            return copied(*args, **kwargs)
-        dtype = args[1] if len(args) > 1 else kwargs.get("dtype")
-        x = x if dtype is None else x.astype(dtype, copy=False)
-        return x if function.__name__ != "ascontiguousarray" or x.flags.c_contiguous else x.copy()
+            values = recorder.plain(x)
+            return recorder.result(function(values, dtype, *args, **kwargs), function, (values, dtype, *args), kwargs, [x])
+        order = (
+            {"asfortranarray": "F", "ascontiguousarray": "C"}.get(function.__name__) or (args[0] if args else kwargs.get("order")) or "K"
+        )
+        copy = kwargs.get("copy", function.__name__ == "array") or x.number
+        dtype = x.dtype if dtype is None else dtype
+        y = function(plain(x), dtype, *args, **kwargs)
+        if copy or dtype != x.dtype or y.strides != x.strides:
+            x = x.astype(dtype, order)
+            x.number = x.weak = False
+        return x.reshape(y.shape)
 
-    return as_array
+    return of_list
 
 
-def _taken(recorder: Any, function: Callable) -> Callable:
-    """np.take of a table from outside, by an index that is Recorded."""
+def _dispatched(recorder: Any, function: Callable) -> Callable:
+    """NumPy hands these on only if their first argument asks for it."""
 
     @wraps(function)
-    def take(*args, **kwargs):
-        if recorder_of((args, kwargs)) is not recorder or not isinstance(args[0], np.ndarray):
-            return function(*args, **kwargs)
-        return call_function(recorder, function, args, kwargs)
+    def dispatched(x, *args, **kwargs):
+        if type(x) is np.ndarray and recorder_of((args, kwargs)) is recorder:
+            x = recorder.read(x)
+        return function(x, *args, **kwargs)
 
-    return take
+    return dispatched
 
 
 MAKERS: dict[str, Callable] = {
     "empty": _empty, "zeros": _filled, "ones": _filled, "full": _filled,
-    "array": _copied, "asarray": _as_array, "asanyarray": _as_array, "ascontiguousarray": _as_array, "take": _taken,
+    "arange": _constant, "eye": _constant, "identity": _constant, "linspace": _constant,
+    "array": _of_list, "asarray": _of_list, "asanyarray": _of_list, "ascontiguousarray": _of_list, "asfortranarray": _of_list,
+    "take": _dispatched, "repeat": _dispatched, "roll": _dispatched, "full_like": _dispatched,
 }  # fmt: skip

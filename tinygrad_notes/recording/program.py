@@ -104,8 +104,36 @@ def copy_into(out: np.ndarray, y: Any) -> None:
     np.copyto(out, y)
 
 
-def draw_into(out: np.ndarray, source: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
+class Source:
+    """Where the program's random numbers come from: another Generator in each run."""
+
+    def __init__(self, rng: np.random.Generator | None):
+        self.rng: Any = rng
+
+
+def draw_into(out: np.ndarray, source: Source, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
     copy_into(out, getattr(source.rng, name)(*args, **kwargs))
+
+
+def draw_in_place(source: Source, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
+    getattr(source.rng, name)(*args, **kwargs)
+
+
+class State:
+    """The state of a Generator at some place of the program."""
+
+    value: Any = None
+
+
+def save_state(source: Source, state: State) -> None:
+    state.value = source.rng.bit_generator.state
+
+
+def restore_state(source: Source, state: State) -> None:
+    source.rng.bit_generator.state = state.value
+
+
+OF_GENERATORS = {draw_into, draw_in_place, save_state, restore_state}
 
 
 def condition(x: np.ndarray, was: bool) -> None:

@@ -7,16 +7,19 @@ that place, and ends with Diverged where it no longer holds.
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.recording.arrays import Recorded, not_recorded, plain
 from tinygrad_notes.recording.makers import MAKERS
-from tinygrad_notes.recording.program import Call, Program, assemble, copy_members, copy_result, draw_into, pick
+from tinygrad_notes.recording.program import OF_GENERATORS, Call, Program, assemble, copy_members, copy_result, pick
 from tinygrad_notes.recording.trees import arrays_in, map_arrays, root_of, roots_in
 
 import numpy as np
+
+OF_NUMBERS = {np.allclose, np.array_equal, np.array_equiv, np.count_nonzero}  # which give Python's numbers for what arrays hold
 
 _one_at_a_time = threading.Lock()  # while one records, the functions of NumPy that make arrays are replaced in the whole process
 _recording: int | None = None  # the thread that does
@@ -30,16 +33,18 @@ class Recorder:
         self.own: dict[int, np.ndarray] = {}  # the memory that the program writes, by id
         self.inputs: dict[int, np.ndarray] = {}  # the memory that it reads, and that others change
         self.varying: set[int] = set()  # of both, what holds other numbers in another run
-        self.open = False
+        self.shared: set[int] = set()  # of the inputs, what other threads use at the same time
+        self.thread: int | None = None  # the one that is listened to, while this is entered
+        self.whole = False  # in a call that is noted as one
 
     def __enter__(self) -> "Recorder":
         global _recording
-        self.thread = threading.get_ident()
-        if _recording == self.thread:
+        thread = threading.get_ident()
+        if _recording == thread:
             raise not_recorded("a replay is recorded within another one")
         with uninterrupted():
             _one_at_a_time.acquire()
-            _recording, self.open = self.thread, True
+            _recording = self.thread = thread
             self.replaced = {name: getattr(np, name) for name in MAKERS}
             for name, maker in MAKERS.items():
                 setattr(np, name, maker(self, self.replaced[name]))
@@ -50,15 +55,31 @@ class Recorder:
         with uninterrupted():
             for name, function in self.replaced.items():
                 setattr(np, name, function)
-            _recording, self.open = None, False
+            _recording = self.thread = None
             _one_at_a_time.release()
 
-    def read(self, x: np.ndarray) -> Recorded:
-        """x, as an array whose uses are recorded. It stays where it is: the program reads what it holds by then."""
+    def read(self, x: np.ndarray, *, shared: bool = False) -> Recorded:
+        """x, as an array whose uses are recorded. It stays where it is: the program reads what it holds by then. shared: other threads use it, too."""
         root = root_of(x)
         self.inputs[id(root)] = root
         self.varying.add(id(root))
+        if shared:
+            self.shared.add(id(root))
         return self.recorded(x)
+
+    def notes_here(self) -> bool:
+        """Whether the code that runs now is recorded."""
+        return self.thread == threading.get_ident() and not self.whole
+
+    def notes(self, x: Recorded) -> bool:
+        """Whether what happens to x now is recorded; TypeError if it should be, but cannot."""
+        if self.thread is None or self.notes_here():
+            return self.thread is not None
+        if self.thread == threading.get_ident():
+            raise not_recorded("a function that is given to NumPy uses arrays of the loss beside its arguments")
+        if id(root_of(x)) not in self.shared:
+            raise not_recorded("another thread computes a part of the loss")
+        return False
 
     def recorded(self, x: np.ndarray) -> Recorded:
         view = x.view(Recorded)
@@ -67,10 +88,12 @@ class Recorder:
 
     def made(self, y: Any) -> Recorded:
         """A new array of the program's own that holds y."""
-        y = np.asanyarray(y)
-        if y.dtype.hasobject:
+        array = np.asanyarray(y)
+        if array.dtype.hasobject:
             raise not_recorded("an array of Python objects is made")
-        new: Any = np.ndarray.copy(self.recorded(y), "K")
+        new: Any = np.ndarray.copy(self.recorded(array), "K")
+        new.number = not isinstance(y, np.ndarray)
+        new.weak = new.number and not isinstance(y, np.generic)
         self.own[id(new)] = new
         return new
 
@@ -82,7 +105,7 @@ class Recorder:
             if id(x) not in self.own and x.flags.writeable:  # somebody may change it
                 self.inputs[id(x)] = x
                 self.varying.add(id(x))
-        if function is draw_into or not self.varying.isdisjoint(roots_in((args, kwargs))):
+        if function in OF_GENERATORS or not self.varying.isdisjoint(roots_in((args, kwargs))):
             self.varying.update(written)
 
     def varies(self, x: np.ndarray) -> bool:
@@ -91,11 +114,21 @@ class Recorder:
 
     def call(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
         """function(*args, **kwargs) of plain arrays, which will be called as a whole: what happens in it is not noted."""
-        thread, self.thread = self.thread, 0
+        whole, self.whole = self.whole, True
         try:
             return function(*args, **kwargs)
         finally:
-            self.thread = thread
+            self.whole = whole
+
+    def call_of_unchanged(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
+        """The same; TypeError if the function would change its arguments."""
+        args, kwargs = map_arrays(read_only, (args, kwargs))
+        try:
+            return self.call(function, *args, **kwargs)
+        except ValueError as error:
+            if "read-only" in str(error):
+                raise not_recorded(f"{getattr(function, '__name__', function)} changes an array in place") from error
+            raise
 
     def is_known(self, root: int) -> bool:
         return root in self.own or root in self.inputs
@@ -112,9 +145,9 @@ class Recorder:
         def known(x):
             if not isinstance(x, Recorded):
                 return x
-            if x.recorder is self and not self.is_known(id(root_of(x))):  # one of an earlier recording is a constant
+            if x.recorder is self and not self.is_known(id(root_of(x))):
                 raise not_recorded(f"an array {x.shape} {x.dtype} came from a method of ndarray that is not recorded")
-            return x.view(np.ndarray)
+            return plain(x)
 
         return map_arrays(known, tree)
 
@@ -124,15 +157,15 @@ class Recorder:
             return type(y)(self.result(m, partial(pick, function, i), args, kwargs, came) for i, m in enumerate(y))
         if isinstance(y, list | tuple) and y and isinstance(y[0], np.ndarray | np.generic):
             if self.are_views(y, came):
-                members: list[Any] = [self.recorded(np.asarray(m)) for m in y]
+                members: Any = [self.recorded(writable(m)) for m in y]
             else:
                 members = [self.made(m) for m in y]
                 self.add(copy_members, plain(members), function, args, kwargs, writes=members)
             return type(y)(*members) if hasattr(y, "_fields") else type(y)(members)
-        if not isinstance(y, np.ndarray | np.generic):
+        if not isinstance(y, np.ndarray | np.generic) and function not in OF_NUMBERS:
             return y  # a shape, a dtype, a number of axes
         if self.are_views([y], came):
-            return self.recorded(np.asarray(y))
+            return self.recorded(writable(y))
         out = self.made(y)
         self.add(copy_result, plain(out), function, args, kwargs, writes=[out])
         return out
@@ -152,10 +185,15 @@ class Recorder:
             root = id(root_of(x))
             if place is None:
                 kept.setdefault(root, None)
-            elif root in self.own and root not in kept and (x.nbytes, x.strides) == (self.own[root].nbytes, place.strides):
+            elif (
+                root in self.varying & self.own.keys()
+                and root not in kept
+                and (x.nbytes, x.strides) == (self.own[root].nbytes, place.strides)
+            ):
                 kept[root] = place  # is written there at once
             else:  # shares its memory with another result, or never varies
                 self.add(np.copyto, place, x)
+                self.varying.add(id(root_of(place)))  # which others write, too
             if place is not None:
                 np.copyto(place, x)
             where.append(x if place is None else place)
@@ -167,5 +205,20 @@ class Recorder:
         return [
             call
             for call in self.calls
-            if not self.varying.isdisjoint(roots_in((call.args, call.kwargs))) or any(writers[root] > 1 for root in call.written)
+            if call.function in OF_GENERATORS
+            or not self.varying.isdisjoint(roots_in((call.args, call.kwargs)))
+            or any(writers[root] > 1 for root in call.written)
         ]
+
+
+def read_only(x: np.ndarray) -> np.ndarray:
+    x = x.view()
+    x.flags.writeable = False
+    return x
+
+
+def writable(x: Any) -> np.ndarray:
+    """A view, of which it is known whose memory it writes."""
+    with suppress(ValueError):  # of as_strided, which stays as NumPy gives it
+        x.flags.writeable = root_of(x).flags.writeable
+    return x

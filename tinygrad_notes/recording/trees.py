@@ -26,8 +26,11 @@ def arrays_in(tree: Any) -> Iterator[np.ndarray]:
 
 def root_of(x: np.ndarray) -> np.ndarray:
     """The array whose memory x looks at."""
-    while isinstance(x.base, np.ndarray):
-        x = x.base
+    base: Any = x.base
+    while base is not None:
+        if isinstance(base, np.ndarray):
+            x = base
+        base = getattr(base, "base", None)  # as_strided puts an object of its own between an array and its view
     return x
 
 
