@@ -288,9 +288,8 @@ def few_of(v: np.ndarray) -> np.ndarray:
 
 def alike(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two runs of one program gave these: up to rounding, since sums may be taken in another order on other threads."""
-    return a.shape == b.shape and np.allclose(
-        a, b, rtol=1e-3, atol=1e-3 * float(np.max(np.abs(b[np.isfinite(b)]), initial=0)), equal_nan=True
-    )
+    largest = np.max(np.abs(b), initial=0, where=np.isfinite(b))
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-3 * largest, equal_nan=True)
 
 
 @contextmanager

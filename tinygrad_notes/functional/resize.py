@@ -5,6 +5,7 @@ from functools import lru_cache
 from tinygrad_notes.functional.convolution import each_axis
 from tinygrad_notes.functional.define import check_flag, takes_lists
 from tinygrad_notes.functional.projections import linear
+from tinygrad_notes.recording import plain
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def resampling(n_in, n_out, mode, antialias, dtype):
         x = (rows + 0.5) * scale - 0.5
         near = np.floor(x) + np.arange(1 - reach, 1 + reach)
         np.add.at(matrix, (rows, np.clip(near, 0, n_in - 1).astype(int)), kernel(x - near))
-    matrix = matrix.astype(dtype).view(np.ndarray)  # a plain one, also while a step is recorded: it is kept for others
+    matrix = plain(matrix.astype(dtype))  # also while a step is recorded: it is kept for others
     matrix.flags.writeable = False
     return matrix
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from tinygrad_notes.recording import plain
+
 import numpy as np
 
 
@@ -69,7 +71,7 @@ def by_position(queries: int, keys: int, ahead: int, causal: bool, window: int |
         may &= behind >= 0
     if window is not None:
         may &= np.abs(behind) < window
-    may = may.view(np.ndarray)  # a plain one, also while a step is recorded: it is kept for others
+    may = plain(may)  # also while a step is recorded: it is kept for others
     may.flags.writeable = False
     return may
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
+from tinygrad_notes.recording import plain
 from tinygrad_notes.threads import share
 
 import numpy as np
@@ -40,7 +41,7 @@ def as_rows(x: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=64)
 def ones(n: int, dtype: np.dtype, value: float = 1.0) -> np.ndarray:
     """(n,), or another value; read-only, since whoever asks for it gets the same one."""
-    made = np.full(n, value, dtype).view(np.ndarray)  # a plain one, also while a step is recorded: it is kept for others
+    made = plain(np.full(n, value, dtype))  # also while a step is recorded: it is kept for others
     made.flags.writeable = False
     return made
 

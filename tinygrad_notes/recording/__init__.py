@@ -8,9 +8,9 @@ x[...] = other
 program.run()                         # y again, from the other x
 """
 
-from tinygrad_notes.recording.arrays import Recorded, whole
+from tinygrad_notes.recording.arrays import Recorded, plain, whole
 from tinygrad_notes.recording.draws import RecordedGenerator
 from tinygrad_notes.recording.program import Diverged, Program, Source
 from tinygrad_notes.recording.recorder import Recorder
 
-__all__ = ["Diverged", "Program", "Recorded", "RecordedGenerator", "Recorder", "Source", "whole"]
+__all__ = ["Diverged", "Program", "Recorded", "RecordedGenerator", "Recorder", "Source", "plain", "whole"]

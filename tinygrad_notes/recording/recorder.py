@@ -193,7 +193,6 @@ class Recorder:
                 kept[root] = place  # is written there at once
             else:  # shares its memory with another result, or never varies
                 self.add(np.copyto, place, x)
-                self.varying.add(id(root_of(place)))  # which others write, too
             if place is not None:
                 np.copyto(place, x)
             where.append(x if place is None else place)
