@@ -55,3 +55,9 @@ def test_kernel_equals_its_twin_at_the_sizes_of_a_model(name, i):
         assert mine.shape == twin.shape and mine.dtype == np.float32
         # Each element is a sum of at most 3,000 terms below 1, rounded at random: some fifty roundings of the largest partial sum.
         np.testing.assert_allclose(mine, twin, rtol=0, atol=100 * EPS[np.float32] * (1 + np.max(np.abs(twin))))
+
+
+def test_a_squared_error_of_many_numbers_keeps_the_small_ones():
+    x = np.zeros((7, 2**17), np.float32)  # pieces, whose sums are added up in float64: float32 would lose six ones beside 2^24
+    x[:, 0] = [2**12, 1, 1, 1, 1, 1, 1]
+    assert kernels.squared_error(x, np.zeros_like(x)) * x.size == 2**24 + 6

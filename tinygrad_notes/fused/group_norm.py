@@ -80,7 +80,7 @@ def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
         da, rw = dy[n], by_channel(r[n], C) * w[:, None]
         if s is not None:
             a = affine(c, rw, bias, out=np.empty_like(c))
-            da = silu_backward(da, s[n], a, out=np.empty_like(c))
+            da = silu_backward(da, s[n], a)
         sums[n], zsums[n] = sum_of_rows(da)[..., 0], np.vecdot(c, da) * by_channel(r[n], C)[..., 0]
         if dx is not None:
             mean_dz, mean_zdz = ((v[n] * w).reshape(-1, groups, C // groups).sum(axis=-1, keepdims=True) / M for v in (sums, zsums))

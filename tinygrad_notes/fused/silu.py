@@ -25,9 +25,9 @@ def sigmoid_of_negative(x):
     return np.divide(1, x, out=x)  # np.reciprocal takes half as long again
 
 
-def silu_backward(dy, s, x, out):
-    """out = dy s (1 + x (1 - s)), the gradient of x s where s = sigmoid(x). All of one shape."""
-    dx = np.subtract(1, s, out=out)
+def silu_backward(dy, s, x):
+    """dy s (1 + x (1 - s)), the gradient of x s where s = sigmoid(x). All of one shape."""
+    dx = 1 - s
     dx *= x
     dx += 1
     dx *= s
@@ -95,7 +95,7 @@ def gated_backward(dy, s, x, *, needs):
         np.multiply(dy[n], s[n], out=da)
         da *= b
         # db lies in pieces, F of each 2F numbers: a single pass over it
-        np.multiply(silu_backward(dy[n], s[n], b, out=np.empty_like(s[n])), a, out=db)
+        np.multiply(silu_backward(dy[n], s[n], b), a, out=db)
 
     in_chunks_of_rows(fill, len(rows), F, 80)
     return (dx.reshape(x.shape),)

@@ -3,6 +3,8 @@
 d = x - target,   y = d.d / n        dx = 2 d dy / n,   dtarget = -dx
 """
 
+from functools import partial, reduce
+
 from tinygrad_notes.fused.rows import chunks
 from tinygrad_notes.registry import fused
 
@@ -13,8 +15,8 @@ def forward(x, target):
     """x and target of one shape -> y (); saved is d"""
     d = x - target
     flat = d.reshape(-1)
-    sums = [flat[c].dot(flat[c]) for c in chunks(d.size)]  # one long sum in float32 would lose digits
-    total = sums[0] if len(sums) == 1 else np.add.reduce(np.stack(sums), dtype=np.float64)
+    first, *rest = (flat[c].dot(flat[c]) for c in chunks(d.size))  # one long sum in float32 would lose digits
+    total = reduce(partial(np.add, dtype=np.float64), rest, first)
     return np.asarray(total / d.size, d.dtype), d
 
 
