@@ -10,6 +10,12 @@ from tinygrad_notes.tensor import Tensor
 import numpy as np
 import pytest
 
+# Their rules read numbers out of arrays, or lengths that depend on them.
+REFUSED = {
+    "np.histogram", "np.histogram2d", "np.histogram_bin_edges", "np.histogramdd", "np.median", "np.nanmedian", "np.nanpercentile", "np.nanquantile",
+    "np.pad", "np.percentile", "np.polymul", "np.quantile", "np.trim_zeros", "scipy.special.elliprd", "scipy.special.elliprg", "scipy.special.elliprj",
+}  # fmt: skip
+
 # --- every op, with its gradients ----------------------------------------------------------------
 
 
@@ -57,7 +63,7 @@ def test_every_op(item, case, way):
             inputs, results, program = record(f, at)
         except TypeError as error:
             assert "cannot be repeated" in str(error)
-            print(item.label, way.__name__, str(error)[:90])
+            assert item.label in REFUSED, "an op that can be repeated, or could"
             return
         for point in (other, at):
             for mine, x in zip(inputs, point):

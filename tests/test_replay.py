@@ -1,7 +1,9 @@
 """replay: repeated steps train as steps on the tape do, for every model; what cannot be repeated is refused, never wrong."""
 
 import copy
+import os
 import threading
+import tracemalloc
 
 import tinygrad_notes as tn
 from models.adaptation import lora
@@ -183,14 +185,35 @@ def test_the_loss_runs_only_to_be_recorded_and_to_compare():
     step = replay(loss, params)
     for i in range(20):
         step(X + i, Y)
-    assert len(runs) == 4  # as it stands; recorded, and compared; the first repetition is compared
-    step(X, Y + 1)
-    assert len(runs) == 5  # Y had not changed so far
-    next(iter(params.values())).value[...] += 1
-    next(iter(params.values())).node.touch()
-    step(X, Y + 1)
-    step(X, Y)
-    assert len(runs) == 6
+    assert len(runs) == 3 + 5  # as it stands; recorded, and compared; the repetitions 1, 2, 4, 8, 16 of 18 are compared
+    for _ in range(2):
+        step(X, Y + 1)
+    assert len(runs) == 3 + 6  # Y had not changed so far
+
+
+def test_a_repetition_that_took_another_way_was_not_compared():
+    w, table = tn.Tensor(np.ones((1, 2))), np.arange(8.0).reshape(4, 2)
+
+    def loss(x, i):
+        return np.sum(w * table[i]) if x[0] > 0 else np.sum(w)
+
+    step = replay(loss, w)
+    step(np.ones(1), np.array([0]))
+    step(np.ones(1), np.array([0]))
+    step(-np.ones(1), np.array([1]))  # another way: what is new in it was not looked at
+    with pytest.raises(ValueError, match=r"np\.take"):
+        step(np.ones(1), np.array([2]))
+
+
+def test_what_changes_later_is_noticed_in_the_end():
+    w, scale = tn.Tensor(np.ones(3)), [1.0]
+    step = recorded(replay(lambda x: np.sum(w * x) * scale[0], w), X[0])
+    for i in range(3):
+        step(X[i])
+    scale[0] = 2.0
+    with pytest.raises(ValueError, match="such as a counter"):
+        for i in range(5):
+            step(X[i])
 
 
 def test_without_checks_the_loss_runs_twice():
@@ -527,6 +550,11 @@ def test_only_so_many_shapes_are_kept():
     for n in list(range(1, 40)) * 3:
         assert step(np.ones(n))[0] == n
     assert len(runs) == 3 * 39  # none was there still when its shape came again
+    runs.clear()
+    for n in range(50, 150):
+        step(np.ones(n))
+        step(np.ones(45))
+    assert len(runs) == 100 + 2  # this one was always used last
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(0, 300)), max_size=30))
@@ -601,6 +629,24 @@ def test_what_is_kept_for_others_is_plain():
     assert type(ones(5, np.dtype(float))) is np.ndarray
 
 
+def test_the_arrays_of_a_recording_are_given_back():
+    w, x = tn.Tensor(np.ones(10_000)), np.ones(10_000)
+
+    def loss(x):
+        for _ in range(50):
+            x = np.tanh(x)
+        return np.sum(w * x)
+
+    step = replay(loss, w)
+    step(x)
+    tracemalloc.start()
+    try:
+        step(x)
+        assert tracemalloc.get_traced_memory()[0] < 10 * x.nbytes  # of more than 50 that were made
+    finally:
+        tracemalloc.stop()
+
+
 # --- the recorder ---------------------------------------------------------------------------------------
 
 
@@ -638,6 +684,20 @@ def test_a_replay_recorded_within_another_one_is_refused():
         step(X[0])  # the second one of both
     inner(X[0])
     step(X[0])  # the inner one repeats
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_in_a_child_process_nobody_records():
+    recorder = Recorder()
+    with recorder:
+        child = os.fork()
+        if not child:
+            fine = type(np.zeros(3)) is np.ndarray
+            with Recorder() as other:
+                fine = fine and type(np.zeros(3) + other.read(np.ones(3))) is not np.ndarray
+            os._exit(0 if fine else 1)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_other_threads_get_arrays_as_ever():
@@ -739,6 +799,11 @@ def test_graphs_made_before_a_step_are_stale():
         tn.gradients(old, params)
 
 
+class Clipped(optim.SGD):
+    def step(self, grads, lr=None):
+        super().step(optim.clip_by_global_norm(grads, 1.0)[0], lr)
+
+
 # --- bad input --------------------------------------------------------------------------------------------
 
 
@@ -753,6 +818,10 @@ def test_bad_input_is_one_line():
         (lambda: replay(loss, params, optim.SGD(other_params, lr=1)), ValueError, "the optimizer has other params"),
         (lambda: step(X, Y, lr=0.1), TypeError, "lr is for an optimizer, and there is none"),
         (lambda: step(X, Y, rng=3), TypeError, "rng is int 3, expected a Generator"),
+        (lambda: step(x=X, y=Y), TypeError, r"x, y came by name; pass the batch by position: step\(x, y, rng=rng, lr=lr\)"),
+        (lambda: step(X, Y, np.random.default_rng(0)), TypeError, "a Generator came as a member of the batch; pass it as rng="),
+        (lambda: step(np.array([X, None], dtype=object), Y), TypeError, "the batch has ndarray"),
+        (lambda: replay(loss, params, Clipped(params, lr=0.1)), TypeError, "Clipped has a step of its own, which would be passed over"),
         (lambda: step({"x": X}, Y), TypeError, "the batch has dict .*, expected arrays, numbers, texts or None"),
     ]:
         with pytest.raises(kind, match=message) as caught:

@@ -2,7 +2,7 @@
 
 Small models spend most of their time between the calls of NumPy: on Tensors, nodes, the walk, shapes and arguments, all of
 which come out the same in every step. What PyTorch does by CUDA graphs, and JAX by compiling, takes a few lines on arrays:
-run the step once on arrays that write down what happens to them (see recording.py), and repeat what is written.
+run the step once on arrays that write down what happens to them (see recording/), and repeat what is written.
 """
 
 import copy
@@ -13,7 +13,7 @@ from typing import Any
 
 from tinygrad_notes import core, threads
 from tinygrad_notes.binding import describe, map_leaves
-from tinygrad_notes.core import Leaf, gradients
+from tinygrad_notes.core import gradients
 from tinygrad_notes.functional.define import no_generator
 from tinygrad_notes.optim.inbox import Inbox
 from tinygrad_notes.optim.optimizer import Optimizer
@@ -36,22 +36,23 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
         step = replay(loss, params)
         value, grads = step(ids, targets, rng=rng)       # forward and backward
 
-    loss(*batch) or loss(*batch, rng=rng) -> one number, here a float; params, unused: as for `gradients`; optimizer: one of these params. The
-    first call with arrays of these shapes and dtypes runs the loss as it stands, the second one records it, later ones repeat the calls.
-    Numbers, texts and None in a batch count as shapes: each new one is recorded anew.
+    loss(*batch) or loss(*batch, rng=rng) -> one number, here a float; params, unused: as for `gradients`; optimizer: one of these params,
+    whose gradients need no other treatment (to clip them, use the second form). The first call with arrays of these shapes and dtypes runs
+    the loss as it stands, the second one records it, later ones repeat the calls. Numbers, texts and None in a batch count as shapes: a number
+    that is another one in each step belongs into an array. The last 16 shapes are kept, with all memory of their steps.
 
-    Repeated is what NumPy's functions and operators compute from the batch, the params and draws of rng. Python is not: a loss that
-    depends on a counter, or keeps statistics, is no loss for this, nor one that computes on several threads. Where an array decides which way
+    Repeated is what NumPy's functions and operators compute from the batch, the params and draws of rng. Where an array decides which way
     Python goes (`if mask.any():`), and it goes another way now, the step is recorded again, for up to four ways; a fifth runs as it stands. So
-    does everything inside reference() and while something of `check` watches. The memory of a step is kept for the next one. NumPy warns in
-    the first two calls only.
+    does everything inside reference() and while something of `check` watches. Python is not repeated: settings, counters and arrays
+    from elsewhere are those of the recording, and what shall change belongs into the batch. Nor are statistics kept, threads used for parts of the
+    loss, or NumPy's warnings given, after the first two calls. Kernels run on one thread, with BLAS on all: for steps below some ten milliseconds
+    (docs/performance.md).
 
     Raises TypeError in its second call for what cannot be repeated: a number read out of an array (float, int, item), or a change of an
-    array from outside. ValueError if the recorded step, a repetition of it, or the first with another value for a member of the batch, or for
-    the params, differs from the loss as it stands, in value or gradients. Nobody is asked about `table[i]` of an array from outside (write
-    np.take(table, i, axis=0)), nor when such an array, or a copy of it, is filled (`running[...] = x`): this comparison finds it, unless it
-    changes no gradient. check=False is for a loss that has passed it. For steps below some ten milliseconds: larger ones spend their time in
-    NumPy (docs/performance.md).
+    array from outside. ValueError if a step differs from the loss as it stands, in value or gradients. Compared are the recorded step, its
+    repetitions 1, 2, 4, 8 and so on, and the first with another value for a member of the batch. In between nobody sees `table[i]` of an array
+    from outside (write np.take(table, i, axis=0)), such an array that is filled (`running[...] = x`), or what reads memory without NumPy
+    (memoryview, str). check=False spares the comparisons, for a loss that has passed them.
     """
     leaves = members(params)
     for t in leaves:
@@ -73,7 +74,10 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
         optimizer.step(grads, lr)
         return number
 
-    def step(*batch, rng: np.random.Generator | None = None, lr: float | None = None):
+    def step(*batch, rng: np.random.Generator | None = None, lr: float | None = None, **others):
+        """As described for `replay`."""
+        if others:
+            raise TypeError(f"replay: {', '.join(others)} came by name; pass the batch by position: step(x, y, rng=rng, lr=lr)")
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise no_generator("replay", rng, ", or None")
         if lr is not None and optimizer is None:
@@ -86,9 +90,10 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
             if key not in steps:
                 result = as_it_stands(batch, rng, lr)
                 if len(steps) == SHAPES:
-                    del steps[next(iter(steps))]
+                    del steps[next(iter(steps))]  # the one that was used longest ago
                 steps[key] = Step(tape, leaves, inbox, check)
                 return result
+            steps[key] = steps.pop(key)
             recording = steps[key].run(batch, rng)
             if recording is None:
                 return as_it_stands(batch, rng, lr)
@@ -103,17 +108,25 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
 def inbox_of(optimizer: Any, leaves: list) -> Inbox:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"replay: optimizer is {describe(optimizer)}, expected one of tinygrad_notes.optim")
+    if type(optimizer).step is not Optimizer.step:
+        raise TypeError(
+            f"replay: {type(optimizer).__name__} has a step of its own, which would be passed over; use replay(loss, params), and call it"
+        )
     if [id(t) for t in optimizer.leaves.values()] != [id(t) for t in leaves]:
-        raise ValueError("replay: the optimizer has other params than these; give both the same ones")
+        raise ValueError("replay: the optimizer has other params than these, or in another order; give both the same ones")
     return Inbox(optimizer)
 
 
 def shape_of(x: Any) -> Any:
     """What a recording depends on, of a member of a batch."""
-    if type(x) is np.ndarray:
+    if type(x) is np.ndarray and not x.dtype.hasobject:
         return x.shape, x.dtype
+    if isinstance(x, np.random.Generator):
+        raise TypeError("replay: a Generator came as a member of the batch; pass it as rng=")
     if not isinstance(x, str | int | float | None):
-        raise TypeError(f"replay: the batch has {describe(x)}, expected arrays, numbers, texts or None")
+        raise TypeError(
+            f"replay: the batch has {describe(x)}, expected arrays, numbers, texts or None; pass the members of a structure one by one"
+        )
     return type(x), repr(x)  # 0.0 is not -0.0, and nan is nan
 
 
@@ -131,15 +144,17 @@ class Step:
         state = rng.bit_generator.state if rng is not None and self.recordings else None
         for i, recording in enumerate(self.recordings):
             due = self.check and recording.is_due(batch)
-            other = copy.deepcopy(rng) if due else None
+            other = copy.deepcopy(rng) if due else None  # draws the same numbers
             try:
                 recording.run(batch, rng)
             except Diverged:
                 if rng is not None and state is not None:
                     rng.bit_generator.state = state
                 continue
+            recording.repetitions += 1
             if due:
                 self.compare(recording, *self.tape(batch, other))
+                recording.compared(batch)
             if i:
                 self.recordings.insert(0, self.recordings.pop(i))
             return recording
@@ -152,7 +167,7 @@ class Step:
         return self.recordings[0]
 
     def compare(self, recording: "Recording", value: Any, grads: Any) -> None:
-        """ValueError if they differ by more than rounding."""
+        """ValueError if they differ by more than rounding: the calls are the same, but BLAS may add up in another order elsewhere in memory."""
         found, expected = [recording.loss, *members(recording.grads)], [value.value, *members(grads)]
         sizes = [np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) for y in expected]
         for i, (x, y, size) in enumerate(zip(found, expected, sizes)):
@@ -196,23 +211,24 @@ class Recording:
         rest = iter(found)
         self.grads = map_leaves(lambda g: next(rest), grads)
         self.unseen = {i: x.tobytes() for i, x in enumerate(self.batch) if isinstance(x, np.ndarray)}  # members that had no other value yet
-        self.compared, self.touched = False, Leaf.last_touch
+        self.repetitions = 0
 
     def in_place(self, leaves: list) -> bool:
         """Whether the params are the arrays that the calls read."""
         return all(map(operator.is_, [t.value for t in leaves], self.memory))
 
     def is_due(self, batch: tuple) -> bool:
-        """Whether this step shall be compared: it has something that no compared one had. From then on it counts as seen."""
-        new = [i for i, old in self.unseen.items() if batch[i].tobytes() != old]
-        for i in new:
+        """Whether the next repetition shall be compared: the first, second, fourth, eighth and so on, and one with something new in its batch."""
+        n = self.repetitions + 1
+        return n & (n - 1) == 0 or bool(self.new(batch))
+
+    def compared(self, batch: tuple) -> None:
+        for i in self.new(batch):
             del self.unseen[i]
-        trained = self.touched != Leaf.last_touch and self.touched >= 0
-        due = bool(new) or trained or not self.compared
-        self.compared = True
-        if trained:
-            self.touched = -1
-        return due
+
+    def new(self, batch: tuple) -> list[int]:
+        """Which members have another value than in the recorded step, and had not in any step that was compared."""
+        return [i for i, old in self.unseen.items() if batch[i].tobytes() != old]
 
     def run(self, batch: tuple, rng: np.random.Generator | None) -> None:
         for mine, x in zip(self.batch, batch):

@@ -33,7 +33,7 @@ def backward(dy, saved, weight, *, needs, ids):
 
 @whole
 def sparse_sums(dy, ids, V):
-    """dy (n, C), ids (n,) -> (V, C)"""
+    """dy (n, C), ids (n,) -> (V, C). Raises IndexError for an id outside 0..V-1."""
     if ids.min() < 0 or ids.max() >= V:  # the sparse product would write outside of its memory
         raise IndexError(
             f"embedding: an id is no longer in 0..{V - 1}; the array of ids was changed between forward and backward, pass a copy"

@@ -39,9 +39,9 @@ def as_rows(x: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def ones(n: int, dtype: np.dtype, value: float = 1.0) -> np.ndarray:
-    """(n,), or another value; read-only, since whoever asks for it gets the same one."""
-    made = plain(np.full(n, value, dtype))  # also while a step is recorded: it is kept for others
+def ones(n: int, dtype: np.dtype) -> np.ndarray:
+    """(n,), read-only, since whoever asks for it gets the same one."""
+    made = plain(np.ones(n, dtype))  # also while a step is recorded: it is kept for others
     made.flags.writeable = False
     return made
 
@@ -49,11 +49,6 @@ def ones(n: int, dtype: np.dtype, value: float = 1.0) -> np.ndarray:
 def sum_of_rows(x: np.ndarray) -> np.ndarray:
     """The sum of each row: (..., n) -> (..., 1)"""
     return np.matmul(x, ones(x.shape[-1], x.dtype))[..., None]
-
-
-def mean_of_rows(x: np.ndarray) -> np.ndarray:
-    """The mean of each row: (..., n) -> (..., 1)"""
-    return np.matmul(x, ones(x.shape[-1], x.dtype, 1 / x.shape[-1]))[..., None]
 
 
 def sum_of_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:

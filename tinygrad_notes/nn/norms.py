@@ -88,7 +88,7 @@ class BatchNorm(Module):
             eps=self.eps,
         )
         if train and not rerunning.get():
-            np.copyto(self.running_mean, mean)  # which `replay` notices and refuses, as it does not an assignment
+            np.copyto(self.running_mean, mean)  # `replay` refuses this; an assignment x[...] = y asks nobody
             np.copyto(self.running_var, var)
             self.num_batches_tracked += 1
         return y

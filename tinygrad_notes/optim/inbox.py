@@ -16,6 +16,7 @@ class Inbox:
         self.arrays = {path: np.zeros(value.shape, value.dtype) for path, value in values.items()}
 
         def is_whole(chunk: Chunk) -> bool:
+            """Whether its gradients are put together, and none of them is needed as a whole elsewhere: a large one reaches over several chunks."""
             return len(chunk.pieces) > 1 and all(stop - start == values[path].size for path, start, stop in chunk.pieces)
 
         for chunk in filter(is_whole, optimizer.chunks):

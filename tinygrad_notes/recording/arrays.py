@@ -272,7 +272,9 @@ def _reduced(ufunc: Any, takes_dtype: bool) -> Callable:
 def _number(name: str) -> Callable:
     def method(self, *args, **kwargs):
         if (recorder := recorder_of(self)) and recorder.varies(self):
-            raise not_recorded("a number is read out of an array (float, int, item or tolist)")
+            raise not_recorded(
+                "a number is read out of an array (float, int, item or tolist; for a log there is the float that the step returns)"
+            )
         return getattr(plain(self), name)(*args, **kwargs)
 
     return method

@@ -1,6 +1,7 @@
-"""NumPy's functions that make arrays of nothing, or of lists, or do not look at an index: it hands them to nobody, so that they are replaced while calls are recorded.
+"""Functions that NumPy hands to nobody, because they make arrays of nothing or of lists, or do not look at an index.
 
-Each takes the recorder and the function, and returns what stands in its place. For other threads it is the function.
+They are replaced while calls are recorded. Each function here takes the recorder and NumPy's function, and returns what stands in
+its place, which for other threads does what it did.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ def _empty(recorder: Any, function: Callable) -> Callable:
     @wraps(function)
     def empty(*args, **kwargs):
         y = function(*args, **kwargs)
-        return recorder.made(y) if recorder.notes_here() else y
+        return recorder.made(y) if recorder.notes_here() and not isinstance(y, Recorded) else y
 
     return empty
 
@@ -43,7 +44,7 @@ def _constant(recorder: Any, function: Callable) -> Callable:
     @wraps(function)
     def constant(*args, **kwargs):
         y = function(*args, **kwargs)
-        if not recorder.notes_here() or y.dtype.hasobject:
+        if not recorder.notes_here() or y.dtype.hasobject or isinstance(y, Recorded):
             return y
         out = recorder.made(y)
         y.flags.writeable = False  # nobody else has it
@@ -90,7 +91,8 @@ def _dispatched(recorder: Any, function: Callable) -> Callable:
     return dispatched
 
 
-MAKERS: dict[str, Callable] = {
+REPLACED: dict[str, Callable] = {
+    "empty_like": _empty, "zeros_like": _constant, "ones_like": _constant,
     "empty": _empty, "zeros": _filled, "ones": _filled, "full": _filled,
     "arange": _constant, "eye": _constant, "identity": _constant, "linspace": _constant,
     "array": _of_list, "asarray": _of_list, "asanyarray": _of_list, "ascontiguousarray": _of_list, "asfortranarray": _of_list,

@@ -4,6 +4,7 @@ What happens beside NumPy is not seen. Where an array decides which way Python t
 that place, and ends with Diverged where it no longer holds.
 """
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.recording.arrays import Recorded, not_recorded, plain
-from tinygrad_notes.recording.makers import MAKERS
+from tinygrad_notes.recording.makers import REPLACED
 from tinygrad_notes.recording.program import OF_GENERATORS, Call, Program, assemble, copy_members, copy_result, pick
 from tinygrad_notes.recording.trees import arrays_in, map_arrays, root_of, roots_in
 
@@ -21,8 +22,22 @@ import numpy as np
 
 OF_NUMBERS = {np.allclose, np.array_equal, np.array_equiv, np.count_nonzero}  # which give Python's numbers for what arrays hold
 
-_one_at_a_time = threading.Lock()  # while one records, the functions of NumPy that make arrays are replaced in the whole process
-_recording: int | None = None  # the thread that does
+PATIENCE = 60  # seconds to wait for another recording, which takes milliseconds: longer, and it waits for this one
+
+_one_at_a_time = threading.Lock()  # while one records, some functions of NumPy are replaced in the whole process
+_current: Any = None  # the Recorder that is entered
+
+
+def _forget() -> None:
+    """In a child process: nobody records, even if a thread of its parent did."""
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+    if _current is not None:
+        _current.restore()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 class Recorder:
@@ -36,27 +51,31 @@ class Recorder:
         self.shared: set[int] = set()  # of the inputs, what other threads use at the same time
         self.thread: int | None = None  # the one that is listened to, while this is entered
         self.whole = False  # in a call that is noted as one
+        self.replaced: dict[str, Callable] = {}  # functions of NumPy, meanwhile
 
     def __enter__(self) -> "Recorder":
-        global _recording
+        global _current
         thread = threading.get_ident()
-        if _recording == thread:
+        if (_current is not None and _current.thread == thread) or not _one_at_a_time.acquire(timeout=PATIENCE):
             raise not_recorded("a replay is recorded within another one")
         with uninterrupted():
-            _one_at_a_time.acquire()
-            _recording = self.thread = thread
-            self.replaced = {name: getattr(np, name) for name in MAKERS}
-            for name, maker in MAKERS.items():
-                setattr(np, name, maker(self, self.replaced[name]))
+            self.thread, _current = thread, self
+            self.replaced = {name: getattr(np, name) for name in REPLACED}
+            for name, stands_in in REPLACED.items():
+                setattr(np, name, stands_in(self, self.replaced[name]))
         return self
 
     def __exit__(self, *error: object) -> None:
-        global _recording
         with uninterrupted():
-            for name, function in self.replaced.items():
-                setattr(np, name, function)
-            _recording = self.thread = None
+            self.restore()
             _one_at_a_time.release()
+
+    def restore(self) -> None:
+        """NumPy is itself again, and nothing more is noted."""
+        global _current
+        for name, function in self.replaced.items():
+            setattr(np, name, function)
+        self.thread = _current = None
 
     def read(self, x: np.ndarray, *, shared: bool = False) -> Recorded:
         """x, as an array whose uses are recorded. It stays where it is: the program reads what it holds by then. shared: other threads use it, too."""
@@ -73,8 +92,10 @@ class Recorder:
 
     def notes(self, x: Recorded) -> bool:
         """Whether what happens to x now is recorded; TypeError if it should be, but cannot."""
-        if self.thread is None or self.notes_here():
-            return self.thread is not None
+        if self.thread is None:
+            return False
+        if self.notes_here():
+            return True
         if self.thread == threading.get_ident():
             raise not_recorded("a function that is given to NumPy uses arrays of the loss beside its arguments")
         if id(root_of(x)) not in self.shared:
@@ -136,7 +157,9 @@ class Recorder:
     def own_memory(self, x: np.ndarray) -> np.ndarray:
         """x, if the program may write it: what lies outside it may not, so that a run can be left half way."""
         if id(root_of(x)) not in self.own:
-            raise not_recorded(f"an array {x.shape} {x.dtype} from outside is changed")
+            raise not_recorded(
+                f"an array {x.shape} {x.dtype} from outside is changed, such as running statistics, or one that NumPy did not make here"
+            )
         return x
 
     def plain(self, tree: Any) -> Any:
@@ -196,7 +219,9 @@ class Recorder:
             if place is not None:
                 np.copyto(place, x)
             where.append(x if place is None else place)
-        return assemble(self.repeated(), self.own, kept), where
+        program = assemble(self.repeated(), self.own, kept)
+        self.calls, self.own, self.inputs = [], {}, {}  # the arrays of the recording, in whose place the program has packed memory
+        return program, where
 
     def repeated(self) -> list[Call]:
         """The calls that have to be made again: not those that fill an array with what it holds already, because nothing that varies goes into it."""

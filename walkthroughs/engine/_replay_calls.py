@@ -48,9 +48,9 @@ def written_down(loss: Callable, params: dict, batch: tuple) -> Step:
         results = [value.value, *tn.gradients(value, params).values()]
     for t, value in zip(leaves, values):
         t.value = value
+    calls, own = recorder.repeated(), recorder.own  # which the recorder gives away with the program
     program, results = recorder.program(results, [None] * len(results))
-    calls = recorder.repeated()
-    return Step(program, calls, sum(id(call) in forward for call in calls), recorder.own, {id(root_of(x)) for x in results})
+    return Step(program, calls, sum(id(call) in forward for call in calls), own, {id(root_of(x)) for x in results})
 
 
 def instructions(f) -> int:
