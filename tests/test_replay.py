@@ -775,6 +775,14 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     assert opt.steps == 3
 
 
+def test_weights_that_the_optimizer_does_not_update_are_refused():
+    model, params = linear()
+    step = recorded(replay(squares(model), params, optim.SGD(params, lr=0.1)), X, Y)
+    model.weight.value = model.weight.value.copy()
+    with pytest.raises(RuntimeError, match="weight was given another array since the optimizer was made"):
+        step(X, Y)
+
+
 def test_the_optimizer_takes_other_gradients_in_between():
     model, params = linear()
     opt = optim.SGD(params, lr=0.1)

@@ -32,6 +32,5 @@ class Inbox:
         return [self.arrays[path] for path in self.optimizer.checked(grads)]
 
     def step(self, lr: float | None = None) -> None:
-        """The optimizer's step, by what lies here. Its own `step` may write here, too."""
-        self.optimizer.check_values()
+        """The optimizer's step, by what lies here: `places` has checked all but the numbers. The optimizer's own `step` may write here, too."""
         self.optimizer.apply(self.pieces, lr)
