@@ -63,7 +63,8 @@ differs is not timed, and the table says so. Tolerances: loss {loss:.0e}; each g
 largest; the weights' movement {movement:.0%}; the first {tokens} tokens written are equal (why these: benchmarks/compare.py).
 
 - **tinygrad_notes**: models/language/gpt.py for the GPTs, tinygrad_notes.nn for the others, with no setting made for the benchmark.
-- **replay**: the same with tinygrad_notes.replay.replay: from the third step on, only the calls of NumPy that the second one made.
+- **replay**: the same with tinygrad_notes.replay.replay: from the third step on, only the calls of NumPy that the second one made. Without its
+  own comparisons, of which a training has most in its first steps.
 - **data_parallel**: the same with tinygrad_notes.parallel.data_parallel: each half of the batch on a thread of its own, or, with
   `processes=True`, in a process of its own.
 - **PyTorch eager**: torch.nn, scaled_dot_product_attention, torch.optim.AdamW, all by default.
