@@ -195,7 +195,7 @@ KERNELS = [
     (attention.forward, "epsilon in the denominator", "np.divide(o[..., :-1], l,", "np.divide(o[..., :-1], l + 1e-6,"),
     (attention.forward, "no normalisation", "np.divide(o[..., :-1], l,", "np.divide(o[..., :-1], 1,"),
     (attention.calm, "never a maximum", "bool(bound < 0.4 * math.log(largest))", "True"),
-    (attention.calm, "the size of q forgotten", "sum_of_products(q, q).max() * ", ""),
+    (attention.calm, "the size of q forgotten", "products_of_rows(q, q).max() * ", ""),
     (attention.calm, "the scale forgotten", "abs(scale) * ", ""),
     (attention.calm, "a bias makes no score large", "if bias is not None:", "if False:"),
     (attention.over_queries, "heads of dk and dv not summed", "x.sum(axis=1, keepdims=True)", "x[:, :1]"),

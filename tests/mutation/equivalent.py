@@ -130,7 +130,7 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
         ROUNDING,
         "both gradients from one set of rows, or each from its own: the same sums",
     ),
-    ("sum_of_products", "*", r"NARROW", ROUNDING, "two ways to one sum"),
+    ("products_of_rows", "*", r"NARROW", ROUNDING, "two ways to one sum"),
     ("columns", "*", r"-> (np\.ascontiguousarray\(turned\)|turned$)", ROUNDING, "copied or not, it is the same matrix"),
     ("at_once", "*", r"-> ROOM // ", ROUNDING, "how many examples at a time"),
     ("Mask.block", "*", r"self\.given is None and self\.documents is None", SAME, "nothing is added to a mask by position below"),

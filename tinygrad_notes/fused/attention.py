@@ -34,7 +34,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinygrad_notes.fused.masks import Mask, cut, masked
-from tinygrad_notes.fused.rows import sum_of_products
+from tinygrad_notes.fused.rows import sum_of_products, sum_of_rows
 from tinygrad_notes.registry import fused
 from tinygrad_notes.threads import share
 from tinygrad_notes.transforms import stop_gradient
@@ -42,6 +42,7 @@ from tinygrad_notes.transforms import stop_gradient
 import numpy as np
 
 FEW = 8  # up to so many queries, copying the keys does not pay: see `columns`
+NARROW = 32  # heads of so few numbers: a product of vectors for each row costs more than a pass over all and one product
 KEPT = 2**21  # scores, 8 MB in float32: see `keeps`
 FORWARD, BACKWARD = 250, 300  # what one score costs beside the products of matrices, in multiply-adds
 
@@ -53,6 +54,11 @@ def blocks(n: int, size: int) -> Iterator[slice]:
 def most(R: int, T: int, S: int, size: tuple[int, int]) -> int:
     """So many heads at once that a block of scores (about a megabyte) stays in the cache."""
     return 2**18 // max(1, R * min(T, size[0]) * min(S, size[1]))
+
+
+def products_of_rows(x, y):
+    """sum_of_products, for heads: (..., d) -> (..., 1)"""
+    return sum_of_rows(x * y) if x.shape[-1] <= NARROW else sum_of_products(x, y)
 
 
 def all_finite(x):
@@ -83,7 +89,7 @@ def calm(q, k, v, bias, scale):
     if bias is not None:
         return False
     with np.errstate(over="ignore", invalid="ignore"):  # of nothing times infinity no bound is known: NaN is not below it
-        bound = abs(scale) * np.sqrt(sum_of_products(q, q).max() * sum_of_products(k, k).max())
+        bound = abs(scale) * np.sqrt(products_of_rows(q, q).max() * products_of_rows(k, k).max())
         values = np.sqrt(np.vdot(v, v))  # of all together: far from any limit, and quicker than the largest
     largest = float(np.finfo(q.dtype).max)  # e^S and v may each use up .4 of its digits, so that the sums have room for many keys
     return bool(bound < 0.4 * math.log(largest)) and bool(values < largest**0.4)
@@ -212,7 +218,7 @@ def backward(dy, saved, q, k, v, bias, *, needs, mask: Mask, scale: float, size:
 
     def some_heads(n):
         for i in blocks(T, size[0]):
-            D = sum_of_products(dy[n, :, i], y[n, :, i])
+            D = products_of_rows(dy[n, :, i], y[n, :, i])
             dy1, qi = with_column(dy[n, :, i], -D), q[n, :, i] * scale
             dyi, q1 = dy1[..., :-1], with_column(qi, -L[n, :, i]) if P is None else None
             for j, may in mask.blocks(n, i, S, size[1]):

@@ -14,7 +14,6 @@ from tinygrad_notes.threads import share
 
 import numpy as np
 
-NARROW = 32  # rows of so many numbers: a product of vectors for each costs more than a pass over all and one product
 CHUNK = 2**17  # numbers worked on at a time: few enough for the cache, and so many that two threads seldom meet at the interpreter
 
 
@@ -53,8 +52,6 @@ def sum_of_rows(x: np.ndarray) -> np.ndarray:
 
 def sum_of_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The sum of each row of x * y: (..., n) -> (..., 1)"""
-    if x.shape[-1] <= NARROW:
-        return sum_of_rows(x * y)
     return np.vecdot(x, y)[..., None]
 
 
