@@ -166,7 +166,7 @@ reading = {
         ("for j, may in mask.blocks(n, i, S, size[1])", "blocks outside a window, or later than all queries, are not even asked for"),
     ],
     "backward": [
-        ("D = sum_of_products(dy[n, :, i], y[n, :, i])", "D = rowsum(dO * O)"),
+        ("D = products_of_rows(dy[n, :, i], y[n, :, i])", "D = rowsum(dO * O)"),
         ("with_column(qi, -L[n, :, i])", "-L beside q and ones beside k: their product is S - L"),
         ("p = np.exp(s, out=s)", "P = e^(S - L), again"),
         ("p = P[n, :, i, j] / L[n, :, i]", "or P as it was kept: recomputing saves memory, and short sequences need little"),
