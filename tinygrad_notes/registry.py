@@ -30,7 +30,7 @@ registry: list[Any] = []  # every op, composition and kernel: the tests run thro
 constants: list[Callable] = []  # functions without gradient
 refused: dict[Callable, str] = {}  # functions that raise on Tensors, each with its reason
 SEQUENCES = (list, tuple)
-ARRAYS = (np.ndarray, Recorded)
+ARRAYS = (np.ndarray, Recorded)  # what kernels take; other kinds of arrays, masked ones for example, have rules of their own
 using_reference = ContextVar("using_reference", default=False)
 
 

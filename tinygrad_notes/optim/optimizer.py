@@ -86,7 +86,10 @@ class Optimizer:
         self.apply(self.pieces(self.checked(grads)), lr)
 
     def apply(self, pieces: list[list[np.ndarray]], lr: float | None) -> None:
-        """The part of a step that looks at numbers, given the gradients of each chunk."""
+        """The part of a step that looks at numbers: for each chunk, the gradients of its pieces, each (n,), or all of them in one array.
+
+        Raises FloatingPointError, with nothing changed, for one that is not finite.
+        """
         rate = self.lr if lr is None else self._at_least_zero("lr", lr)
         gradients: list[Any] = [None] * len(self.chunks)
 
@@ -214,7 +217,7 @@ class Optimizer:
             raise ValueError(f"{self._name}: {what} lacks {missing} and has unexpected {unexpected}; its names must be those of params")
 
     def checked(self, grads: Any) -> dict[str, np.ndarray]:
-        """The gradients by path, each with one dimension."""
+        """The gradients by path, each with one dimension; raises what `step` raises before it looks at numbers."""
         given = grads if type(grads) is dict and grads.keys() == self.leaves.keys() else self._flatten(grads, "grads")
         self._check_names("grads", given)
         self.check_values()
