@@ -257,6 +257,7 @@ def whole(function: Callable) -> Callable:
 
 def _by_function(name: str) -> Callable:
     def method(self, *args, **kwargs):
+        """By NumPy's function of the same name, which is noted."""
         return getattr(np, name)(self, *args, **kwargs)
 
     return method
@@ -271,6 +272,7 @@ def _reduced(ufunc: Any, takes_dtype: bool) -> Callable:
 
 def _number(name: str) -> Callable:
     def method(self, *args, **kwargs):
+        """As an ndarray's, of numbers that never vary; TypeError for others."""
         if (recorder := recorder_of(self)) and recorder.varies(self):
             raise not_recorded(
                 "a number is read out of an array (float, int, item or tolist; for a log there is the float that the step returns)"
@@ -284,6 +286,7 @@ def _changing(name: str) -> Callable:
     function = getattr(np.ndarray, name)
 
     def method(self, *args, **kwargs):
+        """As an ndarray's, and noted."""
         recorder = recorder_of((self, args, kwargs))
         if recorder is None:
             return function(plain(self), *plain(args), **plain(kwargs))
@@ -305,6 +308,7 @@ def _rebinding(name: str) -> Callable:
 
 def _refused(name: str) -> Callable:
     def method(self, *args, **kwargs):
+        """As an ndarray's; TypeError while it is recorded, for what it changes would not be noted."""
         if recorder_of(self):
             raise not_recorded(f"an array is used by its {name}")
         return getattr(plain(self), name)(*args, **kwargs)

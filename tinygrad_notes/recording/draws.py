@@ -50,6 +50,7 @@ class RecordedState:
 
 def _drawn(name: str) -> Callable:
     def method(self, *args, **kwargs):
+        """As a Generator's, and noted; TypeError for bytes, spawned generators and lists."""
         recorder, came = self.recorder, kwargs
         args, kwargs = recorder.plain((args, kwargs))
         changed = args[0] if name == "shuffle" else kwargs.get("out")
