@@ -627,7 +627,7 @@ REPLAY = [
     (replay.replay, "the learning rate of the first steps ignored", "optimizer.step(grads, lr)", "optimizer.step(grads)"),
     (replay.inbox_of, "another model's optimizer", "if [id(t) for t in optimizer.leaves.values()] != [id(t) for t in leaves]:", "if False:"),
     (inbox.Inbox.__init__, "a parameter in two chunks", " and all(stop - start == values[path].size for path, start, stop in chunk.pieces)", ""),
-    (inbox.Inbox.__init__, "all at the beginning", "begin += size", "pass"),
+    (optimizer.Chunk.parts, "all at the beginning", "begin += stop - start", "pass"),
     (recorded_arrays.Recorded.__array_function__, "out= writes outside", "recorder.own_memory(kwargs[\"out\"])", "pass"),
     (recorded_arrays.Recorded.__array_ufunc__, "Python's numbers have a dtype", "(inputs if not strong else [meeting(x, strong) for x in inputs], kwargs)", "(inputs, kwargs)"),
     (recorded_arrays.Recorded.__array_ufunc__, "no number of Python's comes of two", "not strong and ufunc in PYTHONS", "False"),

@@ -20,10 +20,8 @@ class Inbox:
             return len(chunk.pieces) > 1 and all(stop - start == values[path].size for path, start, stop in chunk.pieces)
 
         for chunk in filter(is_whole, optimizer.chunks):
-            begin = 0
-            for path, _, size in chunk.pieces:
-                self.arrays[path] = chunk.gathered[begin : begin + size].reshape(values[path].shape)
-                begin += size
+            for path, _, part in chunk.parts(chunk.gathered):
+                self.arrays[path] = part.reshape(values[path].shape)
         pieces = optimizer.pieces({path: g.reshape(-1) for path, g in self.arrays.items()})
         self.pieces = [[chunk.gathered] if is_whole(chunk) else parts for chunk, parts in zip(optimizer.chunks, pieces)]
 

@@ -1,7 +1,7 @@
 """What all optimizers share: parameters in flat memory, checked gradients, a step that is applied wholly or not at all."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 from tinygrad_notes.binding import check_value, map_structure
@@ -28,6 +28,13 @@ class Chunk(NamedTuple):
     gathered: np.ndarray  # where the gradients of several small parameters are put together; empty where there is one
     decay: float
     pieces: list[tuple[str, int, int]]  # (path, start, stop) of the gradients
+
+    def parts(self, flat: np.ndarray) -> Iterator[tuple[str, int, np.ndarray]]:
+        """(path, start, part) for each piece, of an array in which they lie one after the other."""
+        begin = 0
+        for path, start, stop in self.pieces:
+            yield path, start, flat[begin : begin + stop - start]
+            begin += stop - start
 
 
 class Optimizer:
@@ -261,10 +268,7 @@ class Optimizer:
 
     def _refuse_not_finite(self, gradients: list[np.ndarray]) -> None:
         for chunk, g in zip(self.chunks, gradients):
-            begin = 0
-            for path, start, stop in chunk.pieces:
-                part = g[begin : begin + stop - start]
-                begin += stop - start
+            for path, start, part in chunk.parts(g):
                 if not np.isfinite(part).all():
                     bad, shape = int(np.flatnonzero(~np.isfinite(part))[0]), self.leaves[path].shape
                     index = tuple(map(int, np.unravel_index(start + bad, shape)))
