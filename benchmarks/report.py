@@ -66,7 +66,7 @@ largest; the weights' movement {movement:.0%}; the first {tokens} tokens written
 - **replay**: the same with tinygrad_notes.replay.replay: from the third step on, only the calls of NumPy that the second one made. Without its
   own comparisons, of which a training has most in its first steps.
 - **data_parallel**: the same with tinygrad_notes.parallel.data_parallel: each half of the batch on a thread of its own, or, with
-  `processes=True`, in a process of its own.
+  `processes=True`, in a process of its own, or, with `replay=True` too, in a process that repeats its calls, again without comparisons.
 - **PyTorch eager**: torch.nn, scaled_dot_product_attention, torch.optim.AdamW, all by default.
 - **PyTorch, best**: AdamW with `fused=True`, and on CPUs of AMD an MKL that was told the CPU is Intel's, so that it uses AVX-512 (benchmarks/mkl.py).
   `torch.compile` is left out: {compiled}
@@ -81,8 +81,8 @@ step. "Functions of NumPy" are ops and their rules, "engine" is all that is left
 The small workloads (W1, W2, W5) pay for Python: a call of NumPy on a small array takes as long as on an empty one, so that NumPy by hand is at
 the target or not much below it, and the engine's own work (the tape, below) comes on top. `replay` takes that away. W3 and W6 pay for one pass over
 memory after another, with the interpreter between them, where PyTorch has fused loops on both cores: compare the kernels below. Two processes have
-both cores for that, too: see the column of data_parallel."""
-MODES = ("ours-replay", "ours-threads", "ours-processes")  # one line in a training loop turns each of them on
+both cores for that, too: see the columns of data_parallel."""
+MODES = ("ours-replay", "ours-threads", "ours-processes", "ours-both")  # one line in a training loop turns each of them on
 OURS = (REFERENCE, *MODES)
 COMPILED = "on a GPT's MLP it took half a minute to compile and then ran no faster than eager (its matrix products are MKL's too), so it would not be the best column."
 

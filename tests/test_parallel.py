@@ -33,37 +33,44 @@ def model_and_params(**changes):
 
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # from Python 3.12 on, as in copies.Copy
 needs_copies = pytest.mark.skipif(not copies.possible(), reason="without fork, threads do the work")
+all_ways = pytest.mark.parametrize(
+    "how", [{}, {"processes": True}, {"processes": True, "replay": True}], ids=["threads", "processes", "replay"]
+)
 both_ways = pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
 
 
-@both_ways
+@all_ways
 @pytest.mark.parametrize("B", [1, 2, 5])
-def test_equals_one_tape(B, processes):
+def test_equals_one_tape(B, how):
     model, params = model_and_params()
     ids, targets = IDS[:B, :-1], IDS[:B, 1:]
     whole = gpt.loss(model, ids, targets)
     expected = tn.gradients(whole, params)
-    step = data_parallel(lambda ids, targets: gpt.loss(model, ids, targets), params, unused="raise", processes=processes)
-    for _ in range(2):
+    step = data_parallel(lambda ids, targets: gpt.loss(model, ids, targets), params, unused="raise", **how)
+    for _ in range(4):
         value, grads = step(ids, targets)
         assert value == pytest.approx(whole.item(), rel=1e-13)
         for name, g in grads.items():
             np.testing.assert_allclose(g, expected[name], rtol=0, atol=1e-13)
 
 
-@both_ways
-@pytest.mark.parametrize("ignored", [slice(0, 2), slice(3, 5), np.array([0, 1, 2])])  # the last: a half with nothing to learn
-def test_halves_are_weighted_by_their_valid_targets(ignored, processes):
-    x, w, targets = tn.Tensor(RNG.normal(size=(3, 4))), RNG.random(4) + 0.5, np.array([0, 3, 1, 2, 2])
-    targets[ignored] = -100
-    features = RNG.normal(size=(5, 3))
+@all_ways
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_halves_are_weighted_by_their_valid_targets(first, how):
+    """Also where other targets are ignored in each step, and where a half has nothing to learn."""
+    x, w = tn.Tensor(RNG.normal(size=(3, 4))), RNG.random(4) + 0.5
 
     def loss(features, targets):
         return F.cross_entropy(features @ x, targets, weight=w, label_smoothing=0.1)
 
-    value, g = data_parallel(loss, x, processes=processes)(features, targets)
-    assert value == pytest.approx(loss(features, targets).item(), rel=1e-13)
-    np.testing.assert_allclose(g, tn.gradients(loss(features, targets), x), rtol=0, atol=1e-14)
+    step = data_parallel(loss, x, **how)
+    ignored = [slice(0, 2), slice(3, 5), np.array([0, 1, 2]), slice(1, 2), np.array([0, 4]), slice(0, 0), np.array([3, 4])]
+    for members in ignored[first:]:
+        features, targets = RNG.normal(size=(5, 3)), np.array([0, 3, 1, 2, 2])
+        targets[members] = -100
+        value, g = step(features, targets)
+        assert value == pytest.approx(loss(features, targets).item(), rel=1e-13)
+        np.testing.assert_allclose(g, tn.gradients(loss(features, targets), x), rtol=0, atol=1e-14)
 
 
 def test_a_mean_of_ones_own_counts_examples():
@@ -92,35 +99,104 @@ def test_each_half_has_its_own_rng_and_the_seed_decides():
 
 def test_a_process_draws_what_a_thread_draws():
     model, params = model_and_params(dropout=0.5)
-    ways = [
-        data_parallel(lambda ids, targets, rng=None: gpt.loss(model, ids, targets, rng), params, processes=processes)
-        for processes in (False, True)
-    ]
-    (a, a_grads), (b, b_grads) = (step(IDS[:, :-1], IDS[:, 1:], rng=np.random.default_rng(7)) for step in ways)
-    assert a == b
-    for name, g in a_grads.items():
-        np.testing.assert_array_equal(g, b_grads[name])
+
+    def loss(ids, targets, rng=None):
+        return gpt.loss(model, ids, targets, rng)
+
+    a, b, c = (data_parallel(loss, params, **how) for how in ({}, {"processes": True}, {"processes": True, "replay": True}))
+    for seed in (7, 8, 8, 9):
+        (value, grads), *others = (step(IDS[:, :-1], IDS[:, 1:], rng=np.random.default_rng(seed)) for step in (a, b, c))
+        for other, other_grads in others:
+            assert value == other
+            for name, g in grads.items():
+                np.testing.assert_array_equal(g, other_grads[name])
 
 
 @pytest.mark.parametrize("optimizer_first", [True, False])
 def test_a_process_sees_how_the_weights_change(optimizer_first):
     """Also weights in memory that an optimizer took before, and those that another Tensor shares."""
     losses = []
-    for processes in (False, True):
+    for how in ({}, {"processes": True}, {"processes": True, "replay": True}):
         model, params = model_and_params()
         teacher = tn.frozen(model)  # its weights are the model's memory
 
         def loss(ids, targets, model=model, teacher=teacher):
             return gpt.loss(model, ids, targets) + F.mse(model(ids), 0.9 * teacher(ids))
 
-        made = [lambda params=params: optim.SGD(params, lr=0.1), lambda p=params, f=loss, how=processes: data_parallel(f, p, processes=how)]
+        made = [lambda params=params: optim.SGD(params, lr=0.1), lambda p=params, f=loss, how=how: data_parallel(f, p, **how)]
         first, second = (make() for make in (made if optimizer_first else made[::-1]))
         opt, step = (first, second) if optimizer_first else (second, first)
-        for _ in range(3):
+        for _ in range(4):
             value, grads = step(IDS[:4, :-1], IDS[:4, 1:])
             opt.step(grads)
             losses.append(value)
-    assert losses[:3] == losses[3:] and len(set(losses)) == 3
+    assert losses[:4] == losses[4:8] == losses[8:] and len(set(losses)) == 4
+
+
+@needs_copies
+def test_what_a_replay_gave_stays_as_it_was():
+    x, scale = tn.Tensor(RNG.normal(size=3)), tn.Tensor(np.array(2.0))
+    step = data_parallel(lambda a: scale * np.mean(np.tanh(a @ x)), [x, scale], processes=True, replay=True)
+    given = []
+    for features in RNG.normal(size=(5, 4, 3)):
+        expected = [scale.value * (features.T @ (1 - np.tanh(features @ x.value) ** 2)) / 4, np.mean(np.tanh(features @ x.value))]
+        given.append((step(features)[1], expected))
+    for grads, expected in given:
+        for g, right in zip(grads, expected):
+            assert isinstance(g, np.ndarray) and g.shape == np.shape(right)
+            np.testing.assert_allclose(g, right, rtol=1e-13)
+
+
+@needs_copies
+@pytest.mark.parametrize("compared", [False, True])
+def test_a_replay_runs_only_the_calls_of_numpy(compared):
+    x, first, calls = tn.Tensor(np.ones(3)), os.getpid(), copies.shared_array(2, int)
+
+    def loss(a):
+        calls[int(os.getpid() != first)] += 1
+        return np.mean(a @ x)
+
+    step = data_parallel(loss, x, processes=True, replay=True, check=compared)
+    if compared:  # in the first step with the whole batch, then with the loss as it stands: the recorded step, repetitions 1 and 2
+        expected = [(4, 1), (6, 3), (7, 4), (8, 5), (8, 5)]
+    else:
+        expected = [(1, 1), (2, 2), (2, 2), (2, 2), (2, 2)]
+    for counts in expected:
+        value, g = step(np.ones((5, 3)))
+        assert value == 3 and tuple(calls) == counts
+        np.testing.assert_array_equal(g, np.ones(3))
+    before = calls[0]
+    with tn.reference():
+        step(np.ones((5, 3)))
+    assert calls[0] == before + 2  # both halves here
+    assert step(np.ones((1, 3)))[0] == 3  # one example, which is no half
+    assert calls[0] == before + 3
+    np.testing.assert_array_equal(step(np.full((5, 3), 2.0))[1], np.full(3, 2.0))
+    assert calls[0] == before + 3 + compared  # a batch with something new is compared
+
+
+@needs_copies
+@pytest.mark.parametrize("here", [True, False])
+def test_what_a_replay_cannot_repeat_is_refused_in_both_processes(here):
+    x, first, counted, offset = tn.Tensor(np.ones(3)), os.getpid(), [not here], [0.0]
+
+    def loss(a):
+        if (os.getpid() == first) == here:
+            offset[0] += counted[0]  # a number of Python's that is another one in each step
+        return np.mean(a @ x) + offset[0]
+
+    step = data_parallel(loss, x, processes=True, replay=True)
+    step(np.ones((4, 3)))
+    counted[0] = True
+    with pytest.raises(
+        ValueError, match="^replay: the repeated step gives 4, but the loss as it stands 5" if here else "^replay: the repeated step gives"
+    ):
+        step(np.ones((4, 3)))
+
+
+def test_replay_needs_processes():
+    with pytest.raises(ValueError, match=r"^data_parallel: replay=True came without processes=True; [^\n]*$"):
+        data_parallel(lambda a: a, tn.Tensor(1.0), replay=True)
 
 
 @needs_copies

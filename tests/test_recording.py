@@ -5,6 +5,7 @@ from tests.ops.samples import Sample, all_cases, sample
 from tinygrad_notes import threads
 from tinygrad_notes.check import floats
 from tinygrad_notes.recording import Diverged, Recorder
+from tinygrad_notes.recording.program import copy_result
 from tinygrad_notes.tensor import Tensor
 
 import numpy as np
@@ -75,3 +76,33 @@ def test_every_op(item, case, way):
                 continue
             for y, expected in zip(results, f(point), strict=True):
                 np.testing.assert_allclose(y, expected, rtol=1e-13, atol=1e-15, strict=True)
+
+
+def test_arrays_of_one_number_are_filled_and_those_of_any_are_not():
+    def f(arrays):
+        (x,) = arrays
+        any_numbers, zeros, ones = np.empty_like(x), np.zeros_like(x), np.ones_like(x)
+        np.multiply(x, 2, out=any_numbers)
+        zeros += x
+        ones += x
+        return [any_numbers, zeros, ones]
+
+    x = np.arange(3.0)
+    inputs, results, program = record(f, [x])
+    assert len(program.calls) == 5  # three sums and products, two arrays that are filled
+    for factor in (1.0, 5.0):
+        inputs[0][...] = factor * x
+        program.run()
+        for y, expected in zip(results, [2 * factor * x, factor * x, 1 + factor * x]):
+            np.testing.assert_array_equal(y, expected)
+
+
+def test_a_kernel_makes_no_call_for_the_memory_it_asks_for():
+    """Each of them would be one more pass over memory."""
+
+    def f(arrays):
+        t = Tensor(arrays[0])
+        return [tn.gradients(np.sum(tn.functional.silu(t)), t)]
+
+    _, _, program = record(f, [np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)])
+    assert not [function for function, _ in program.calls if function is copy_result]

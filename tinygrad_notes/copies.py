@@ -27,7 +27,8 @@ import numpy as np
 
 LINE = 64  # bytes of the cache that are read together: each array begins with one
 LONGEST = 2**16  # bytes that a pipe holds
-AWAKE = 0.002  # seconds to look for an answer before falling asleep: to be woken takes a tenth of that
+LOOK_FOR_ANSWER = 0.002  # seconds, before falling asleep: to be woken takes a tenth of that
+LOOK_FOR_QUESTION = 0.0003  # seconds: an optimizer's step of a small model; that of a large one wants the core
 Layout = Sequence[tuple[str, Sequence[int]]]  # dtype and shape of each array
 
 
@@ -100,8 +101,7 @@ class Copy:
                 raise
             finally:
                 _close(theirs)
-        self.arrived = select.poll()
-        self.arrived.register(self.answers, select.POLLIN)
+        self.arrived = _poll(self.answers)
         finalize(self, _end, self.process, ours, os.getpid())
 
     def ask(self, **question: Any) -> None:
@@ -128,11 +128,17 @@ class Copy:
 
     def _until_arrived(self) -> None:
         """Ctrl-C is raised meanwhile."""
-        end = time.perf_counter() + AWAKE
-        while time.perf_counter() < end:
-            if self.arrived.poll(0):
-                return
-        self.arrived.poll()
+        if not _look(self.arrived, LOOK_FOR_ANSWER):
+            self.arrived.poll()
+
+
+def _look(arrived: Any, seconds: float) -> bool:
+    """Whether something arrives in so many seconds, awake meanwhile."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        if arrived.poll(0):
+            return True
+    return False
 
 
 def _line(number: int, content: dict) -> bytes:
@@ -141,6 +147,13 @@ def _line(number: int, content: dict) -> bytes:
     if "error" in content and len(line) >= select.PIPE_BUF:
         line = json.dumps([number, content | {"message": content["message"][:200], "where": content["where"][-200:]}]).encode()
     return line + b"\n"
+
+
+def _poll(end: int) -> Any:
+    """Of which `poll` tells whether there is something to read."""
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    return poll
 
 
 def _close(ends: Iterable[int]) -> None:
@@ -161,8 +174,9 @@ def _serve(answer: Callable[..., dict], questions: int, answers: int, other_ends
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the first process, which then ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what the program does before it ends, such as saving, is done there
     threads.stay_single()
+    arrived = _poll(questions)
     with open(questions, "rb") as lines, suppress(BrokenPipeError):  # nobody is there any more
-        for line in lines:
+        while line := lines.readline():
             number, question = json.loads(line)
             try:
                 found = answer(**question)
@@ -170,6 +184,7 @@ def _serve(answer: Callable[..., dict], questions: int, answers: int, other_ends
                 text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)  # a KeyError would be in quotes
                 found = {"error": type(error).__name__, "message": text, "where": traceback.format_exc()}
             os.write(answers, _line(number, found))
+            _look(arrived, LOOK_FOR_QUESTION)
 
 
 def _as_raised(error: str, message: str, where: str) -> Exception:

@@ -6,6 +6,7 @@ It pays for steps above some ten milliseconds; docs/performance.md has the numbe
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tinygrad_notes import copies, core, threads, tree
@@ -15,13 +16,16 @@ from tinygrad_notes.functional.define import no_generator
 from tinygrad_notes.functional.losses import divisors
 from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.registry import using_reference
+from tinygrad_notes.replay import Repeated, Tape, Taped
 from tinygrad_notes.tensor import Tensor
 from tinygrad_notes.transforms import stop_gradient
 
 import numpy as np
 
 
-def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", processes: bool = False, check: bool = True) -> Callable:
+def data_parallel(
+    loss: Callable, params: Any, *, unused: str = "zeros", processes: bool = False, replay: bool = False, check: bool = True
+) -> Callable:
     """The function of a batch that returns (loss as a float, gradients), each half of the batch on a thread of its own.
 
         step = data_parallel(lambda ids, targets, rng=None: gpt.loss(model, ids, targets, rng), params)
@@ -41,6 +45,9 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
     memory, too: what it trains is trained here. In such a process, inside reference() and while something of `check` watches, the halves
     come one after the other.
 
+    replay, with processes: each process repeats the calls of NumPy that it made for its half of the second batch, see `replay` for what
+    that asks of the loss, and for the TypeError and ValueError that it raises; its comparisons are made unless check=False.
+
     Raises ValueError in its first call if the halves do not add up to the whole, in value or gradients: a loss that couples the
     examples of a batch (contrastive losses, batch normalisation) cannot be cut. For that, this call also runs the whole batch, without rng;
     FloatingPointError if what it finds there is not finite. check=False spares it: a loss so near zero that it is mostly rounding
@@ -52,25 +59,28 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
     for t in _members(params):
         if not isinstance(t, Tensor):
             raise TypeError(f"data_parallel: params has {describe(t)}, expected Tensors; for those of a model pass tn.parameters(model)")
+    if replay and not processes:
+        raise ValueError("data_parallel: replay=True came without processes=True; two threads have one interpreter, so pass both")
     checked = not check
 
-    def half(arrays, kwargs):
-        means: list[float] = []
+    def half(arrays, rng):
+        means: list[Any] = []
         token = divisors.set(means)
         try:
-            value = loss(*arrays, **kwargs)
+            value = loss(*arrays, **({} if rng is None else {"rng": rng}))
             if np.size(value) != 1 or not hasattr(value, "item"):
                 raise TypeError(f"data_parallel: the loss returned {describe(value)}, expected a Tensor with one number")
             return value, means
         finally:
             divisors.reset(token)
 
-    def run(arrays, seed):
-        value, means = half(arrays, {} if seed is None else {"rng": np.random.default_rng(seed)})
-        return float(value.item()), means, gradients(value, params, unused=unused)
+    def tape(arrays, rng):
+        value, means = half(arrays, rng)
+        grads = gradients(value, params, unused=unused)
+        return Taped(value.value, grads, means)
 
     processes = processes and copies.possible()
-    pair = InProcess(run, params) if processes else OnThread(run)
+    pair = InProcess(tape, params, replay, check) if processes else OnThread(tape)
 
     def step(*batch, rng: np.random.Generator | None = None):
         nonlocal checked
@@ -83,24 +93,23 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
         parts = [tuple(a[:cut] for a in batch), tuple(a[cut:] for a in batch)] if n > 1 else [batch]
         seeds = [None, None] if rng is None else rng.integers(2**63, size=len(parts)).tolist()
         if n == 1:
-            value, means, grads = run(batch, seeds[0])
-            _share(means, [0.0] * len(means), 1, 1)  # raises if nothing counts
-            return value, grads
+            only = tape(batch, generator(seeds[0]))
+            _share(only.means, [0.0] * len(only.means), 1, 1)  # raises if nothing counts
+            return float(only.loss.item()), only.grads
         if not checked:
             _check(half, params, batch, parts)
             checked = True
 
-        def together(first, second):
-            (a, a_means, grads), (b, b_means, others) = first, second
-            share = _share(a_means, b_means, cut, n)
-            rest = iter(_members(others))
+        def together(first: Taped, second: Taped):
+            share = _share(first.means, second.means, cut, n)
+            rest = iter(_members(second.grads))
 
             def add(g):
-                g *= share
-                g += next(rest) * (1 - share)
-                return g
+                mixed = np.multiply(g, share, out=np.empty_like(g) if first.again else g)
+                mixed += next(rest) * (1 - share)
+                return mixed
 
-            return share * a + (1 - share) * b, map_leaves(add, grads)
+            return share * float(first.loss.item()) + (1 - share) * float(second.loss.item()), map_leaves(add, first.grads)
 
         return pair.beside(parts, seeds, together)
 
@@ -108,20 +117,22 @@ def data_parallel(loss: Callable, params: Any, *, unused: str = "zeros", process
 
 
 class OnThread:
-    """Both halves at the same time, the second on a thread. run(arrays, seed) -> value, means, gradients; together takes two of these."""
+    """Both halves at the same time, the second on a thread. together takes what the tape gives of each."""
 
-    def __init__(self, run: Callable):
-        self.run = run
+    def __init__(self, tape: Tape):
+        self.tape = tape
 
     def beside(self, parts: list[tuple], seeds: Sequence[int | None], together: Callable) -> tuple:
-        return together(*threads.both(lambda: self.run(parts[0], seeds[0]), lambda: self.run(parts[1], seeds[1])))
+        return together(*threads.both(*[partial(self.tape, part, generator(seed)) for part, seed in zip(parts, seeds, strict=True)]))
 
 
 class InProcess:
     """Both halves at the same time, the second in a copy of this process."""
 
-    def __init__(self, run: Callable, params: Any):
-        self.run, self.params, self.owner = run, _members(params), os.getpid()
+    def __init__(self, tape: Tape, params: Any, replay: bool, check: bool):
+        self.tape, self.params, self.owner = tape, _members(params), os.getpid()
+        self.replay, self.check = replay, check
+        self.first = Repeated(tape, self.params, check).run if replay else tape
         self.leaves = [t for t in self.params if isinstance(t.node, Leaf)]
         # Where nothing else holds the weights yet, both processes shall use the same memory: then nothing is copied in a step.
         tree.own(self.leaves, copies.shared_array)
@@ -131,7 +142,7 @@ class InProcess:
     def beside(self, parts: list[tuple], seeds: Sequence[int | None], together: Callable) -> tuple:
         with threads.one_blas_thread() as two:
             if not (two and self.alike()):
-                return together(self.run(parts[0], seeds[0]), self.run(parts[1], seeds[1]))
+                return together(*[self.tape(part, generator(seed)) for part, seed in zip(parts, seeds, strict=True)])
             layout = copies.layout(parts[1])
             if copies.room(layout) > self.room or any(t.value is not memory for t, memory in self.shared):
                 self.start(copies.room(layout))
@@ -139,11 +150,11 @@ class InProcess:
             copy_all(parts[1], copies.arrays_in(self.batch, layout))
             room, self.room = self.room, -1  # whatever stops this step may leave the copy at work, or ended: the next step makes another
             self.copy.ask(layout=layout, seed=seeds[1])
-            first = self.run(parts[0], seeds[0])
-            second = self.copy.wait()
+            first = self.first(parts[0], generator(seeds[0]))
+            answer = self.copy.wait()
             self.room = room
             # Here, where no other thread may ask the copy, for its next gradients will lie where these are.
-            return together(first, (second["value"], second["means"], self.gradients))
+            return together(first, Taped(np.array(answer["loss"]), self.gradients, answer["means"]))
 
     def alike(self) -> bool:
         """Whether a copy would do what this process does: it knows nothing of what watches this step, or of a reference() around it.
@@ -157,17 +168,23 @@ class InProcess:
             self.apart = [t for t in self.leaves if not copies.is_shared(t.value)]
             self.shared = [(t, t.value) for t in self.leaves if copies.is_shared(t.value)]
             self.weights = copies.shared_arrays(copies.layout(t.value for t in self.apart))
-            self.gradients = copies.shared_arrays(copies.layout(t.value for t in self.params))
+            self.gradients = places = copies.shared_arrays(copies.layout(t.value for t in self.params))
             self.batch = copies.shared_array(room, np.uint8)
+            self.second = Repeated(self.tape, self.params, self.check, lambda grads: places).run if self.replay else self.tape
             self.copy = copies.Copy(self.answer)
             self.room = room
 
     def answer(self, layout: copies.Layout, seed: int | None) -> dict[str, Any]:
         """In the copy: weights and batch are there, gradients go into the shared memory, all else is returned."""
         copy_all(self.weights, [t.value for t in self.apart])
-        value, means, grads = self.run(copies.arrays_in(self.batch, layout), seed)
-        copy_all(_members(grads), self.gradients)
-        return {"value": value, "means": means}
+        taped = self.second(copies.arrays_in(self.batch, layout), generator(seed))
+        if not taped.again:
+            copy_all(_members(taped.grads), self.gradients)
+        return {"loss": float(taped.loss.item()), "means": [float(n) for n in taped.means]}
+
+
+def generator(seed: int | None) -> np.random.Generator | None:
+    return None if seed is None else np.random.default_rng(seed)
 
 
 def _plain(a: Any) -> np.ndarray:
@@ -201,8 +218,9 @@ def _examples(batch: tuple) -> int:
     return lengths.pop()
 
 
-def _share(a: list[float], b: list[float], cut: int, n: int) -> float:
+def _share(a: Sequence, b: Sequence, cut: int, n: int) -> float:
     """The weight of the first half: the part that it has of what the means divide by."""
+    a, b = list(map(float, a)), list(map(float, b))
     if not a and not b:
         return cut / n
     if not all(x + y for x, y in zip(a, b)):
@@ -217,7 +235,7 @@ def _share(a: list[float], b: list[float], cut: int, n: int) -> float:
 
 def _check(half: Callable, params: Any, batch: tuple, parts: list) -> None:
     """Compare the halves with the whole: the values, and the gradients, which tell more where a last layer starts at zero."""
-    runs = [half(arrays, {}) for arrays in (batch, *parts)]
+    runs = [half(arrays, None) for arrays in (batch, *parts)]
     share = _share(runs[1][1], runs[2][1], len(parts[0][0]), len(batch[0]))
     whole, a, b = (_flat(value, params) for value, _ in runs)
     for i, x in enumerate((*whole, *a, *b)):

@@ -8,8 +8,8 @@ run the step once on arrays that write down what happens to them (see recording/
 import copy
 import operator
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from tinygrad_notes import core, threads
 from tinygrad_notes.binding import describe, map_leaves
@@ -59,20 +59,14 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
         if not isinstance(t, Tensor):
             raise TypeError(f"replay: params has {describe(t)}, expected Tensors; for those of a model pass tn.parameters(model)")
     inbox = None if optimizer is None else inbox_of(optimizer, leaves)
-    steps: dict[Any, Step] = {}
-    one_at_a_time = threading.Lock()
 
     def tape(batch, rng):
         value = loss(*batch, **({} if rng is None else {"rng": rng}))
-        return value, gradients(value, params, unused=unused)
+        grads = gradients(value, params, unused=unused)
+        return Taped(value.value, grads)
 
-    def as_it_stands(batch, rng, lr):
-        value, grads = tape(batch, rng)
-        number = float(value.item())
-        if optimizer is None:
-            return number, grads
-        optimizer.step(grads, lr)
-        return number
+    repeated = Repeated(tape, leaves, check, None if inbox is None else inbox.places)
+    one_at_a_time = threading.Lock()
 
     def step(*batch, rng: np.random.Generator | None = None, lr: float | None = None, **others):
         """As described for `replay`."""
@@ -83,24 +77,16 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
         if lr is not None and optimizer is None:
             raise TypeError("replay: lr is for an optimizer, and there is none; pass replay(loss, params, optimizer)")
         batch = tuple([np.asarray(x) if isinstance(x, list | np.generic | np.memmap) else x for x in batch])
-        if core.observer is not None or using_reference.get():
-            return as_it_stands(batch, rng, lr)
-        key = (rng is None, *map(shape_of, batch))
         with one_at_a_time:
-            if key not in steps:
-                result = as_it_stands(batch, rng, lr)
-                if len(steps) == SHAPES:
-                    del steps[next(iter(steps))]  # the one that was used longest ago
-                steps[key] = Step(tape, leaves, inbox, check)
-                return result
-            steps[key] = steps.pop(key)
-            recording = steps[key].run(batch, rng)
-            if recording is None:
-                return as_it_stands(batch, rng, lr)
+            value, grads, _, again = repeated.run(batch, rng)
+            number = float(value.item())
             if inbox is None:
-                return recording.loss.item(), map_leaves(np.ndarray.copy, recording.grads)  # the next step writes where these lie
-            inbox.step(lr)
-            return recording.loss.item()
+                return number, map_leaves(np.ndarray.copy, grads) if again else grads  # the next step writes where these lie
+            if again:
+                inbox.step(lr)
+            else:
+                inbox.optimizer.step(grads, lr)
+            return number
 
     return step
 
@@ -130,20 +116,56 @@ def shape_of(x: Any) -> Any:
     return type(x), repr(x)  # 0.0 is not -0.0, and nan is nan
 
 
-class Step:
-    """The recordings of a loss for batches of one shape."""
+class Taped(NamedTuple):
+    """What a tape gives."""
 
-    def __init__(self, tape: Callable, leaves: list, inbox: Inbox | None, check: bool):
-        self.tape, self.leaves, self.inbox, self.check = tape, leaves, inbox, check
+    loss: np.ndarray  # one number
+    grads: Any
+    means: Sequence = ()  # of the loss, what each divides by
+    again: bool = False  # whether the next run writes into these arrays
+
+
+Tape = Callable[[Sequence, np.random.Generator | None], Taped]
+Places = Callable[[Any], Sequence[np.ndarray | None]]  # for gradients, where each shall lie
+
+
+class Repeated:
+    """A tape, recorded for each shape of batch in the second run, and then repeated. One run at a time."""
+
+    def __init__(self, tape: Tape, leaves: list, check: bool, places: Places | None = None):
+        self.tape, self.leaves, self.check, self.places = tape, leaves, check, places
+        self.steps: dict[Any, Step] = {}
+
+    def run(self, batch: Sequence, rng: np.random.Generator | None) -> Taped:
+        """tape(batch, rng), or its repetition."""
+        if core.observer is not None or using_reference.get():
+            return self.tape(batch, rng)
+        key = (rng is None, *map(shape_of, batch))
+        if key not in self.steps:
+            result = self.tape(batch, rng)
+            if len(self.steps) == SHAPES:
+                del self.steps[next(iter(self.steps))]  # the one that was used longest ago
+            self.steps[key] = Step(self)
+            return result
+        self.steps[key] = self.steps.pop(key)
+        recording = self.steps[key].run(batch, rng)
+        return self.tape(batch, rng) if recording is None else recording.result
+
+
+class Step:
+    """The recordings of a tape for batches of one shape."""
+
+    def __init__(self, of: Repeated):
+        self.of = of
         self.recordings: list[Recording] = []  # the one that was right last stands first
 
-    def run(self, batch: tuple, rng: np.random.Generator | None) -> "Recording | None":
+    def run(self, batch: Sequence, rng: np.random.Generator | None) -> "Recording | None":
         """The recording that holds the loss and gradients of this batch; None if Python goes a way that none was made for, and there are enough."""
-        if self.recordings and not self.recordings[0].in_place(self.leaves):
+        if self.recordings and not self.recordings[0].in_place(self.of.leaves):
             self.recordings.clear()
         state = rng.bit_generator.state if rng is not None and self.recordings else None
         for i, recording in enumerate(self.recordings):
-            due = self.check and recording.is_due(batch)
+            due = self.of.check and recording.is_due(batch)
             other = copy.deepcopy(rng) if due else None  # draws the same numbers
             try:
                 recording.run(batch, rng)
@@ -153,7 +175,7 @@ class Step:
                 continue
             recording.repetitions += 1
             if due:
-                self.compare(recording, *self.tape(batch, other))
+                self.compare(recording.result, self.of.tape(batch, other))
                 recording.compared(batch)
             if i:
                 self.recordings.insert(0, self.recordings.pop(i))
@@ -161,14 +183,14 @@ class Step:
         if len(self.recordings) == WAYS:
             return None
         other = copy.deepcopy(rng)
-        self.recordings.insert(0, Recording(self.tape, self.leaves, self.inbox, batch, rng))
-        if self.check:
-            self.compare(self.recordings[0], *self.tape(batch, other))
+        self.recordings.insert(0, Recording(self.of, batch, rng))
+        if self.of.check:
+            self.compare(self.recordings[0].result, self.of.tape(batch, other))
         return self.recordings[0]
 
-    def compare(self, recording: "Recording", value: Any, grads: Any) -> None:
+    def compare(self, repeated: Taped, as_it_stands: Taped) -> None:
         """ValueError if they differ by more than rounding: the calls are the same, but BLAS may add up in another order elsewhere in memory."""
-        found, expected = [recording.loss, *members(recording.grads)], [value.value, *members(grads)]
+        found, expected = ([t.loss, *members(t.grads)] for t in (repeated, as_it_stands))
         sizes = [np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) for y in expected]
         for i, (x, y, size) in enumerate(zip(found, expected, sizes)):
             if i:
@@ -191,25 +213,26 @@ class Step:
 class Recording:
     """A step's calls, and where they read and write."""
 
-    def __init__(self, tape: Callable, leaves: list, inbox: Inbox | None, batch: tuple, rng: np.random.Generator | None):
-        self.memory = [t.value for t in leaves]
+    def __init__(self, of: Repeated, batch: Sequence, rng: np.random.Generator | None):
+        self.memory = [t.value for t in of.leaves]
         self.batch = [x.copy() if isinstance(x, np.ndarray) else x for x in batch]
         self.source = Source(rng)
         recorder = Recorder()
         try:
             with threads.alone(), recorder:
-                for t, value in zip(leaves, self.memory):
+                for t, value in zip(of.leaves, self.memory):
                     t.value = recorder.read(value, shared=True)
                 inputs = [recorder.read(x) if isinstance(x, np.ndarray) else x for x in self.batch]
-                value, grads = tape(inputs, None if rng is None else RecordedGenerator(recorder, self.source))
-                value = value.value
+                taped = of.tape(inputs, None if rng is None else RecordedGenerator(recorder, self.source))
         finally:
-            for t, memory in zip(leaves, self.memory):
+            for t, memory in zip(of.leaves, self.memory):
                 t.value = memory
-        places = [None] * len(leaves) if inbox is None else inbox.places(grads)
-        self.program, (self.loss, *found) = recorder.program([value, *members(grads)], [None, *places])
+        grads, means = members(taped.grads), [n for n in taped.means if isinstance(n, np.ndarray)]
+        places = [None] * len(grads) if of.places is None else of.places(taped.grads)
+        self.program, found = recorder.program([taped.loss, *grads, *means], [None, *places, *[None] * len(means)])
         rest = iter(found)
-        self.grads = map_leaves(lambda g: next(rest), grads)
+        loss, grads = next(rest), map_leaves(lambda g: next(rest), taped.grads)
+        self.result = Taped(loss, grads, [next(rest) if isinstance(n, np.ndarray) else n for n in taped.means], again=True)
         self.unseen = {i: x.tobytes() for i, x in enumerate(self.batch) if isinstance(x, np.ndarray)}  # members that had no other value yet
         self.repetitions = 0
 
@@ -217,20 +240,20 @@ class Recording:
         """Whether the params are the arrays that the calls read."""
         return all(map(operator.is_, [t.value for t in leaves], self.memory))
 
-    def is_due(self, batch: tuple) -> bool:
+    def is_due(self, batch: Sequence) -> bool:
         """Whether the next repetition shall be compared: the first, second, fourth, eighth and so on, and one with something new in its batch."""
         n = self.repetitions + 1
         return n & (n - 1) == 0 or bool(self.new(batch))
 
-    def compared(self, batch: tuple) -> None:
+    def compared(self, batch: Sequence) -> None:
         for i in self.new(batch):
             del self.unseen[i]
 
-    def new(self, batch: tuple) -> list[int]:
+    def new(self, batch: Sequence) -> list[int]:
         """Which members have another value than in the recorded step, and had not in any step that was compared."""
         return [i for i, old in self.unseen.items() if batch[i].tobytes() != old]
 
-    def run(self, batch: tuple, rng: np.random.Generator | None) -> None:
+    def run(self, batch: Sequence, rng: np.random.Generator | None) -> None:
         for mine, x in zip(self.batch, batch):
             if isinstance(x, np.ndarray):
                 np.copyto(mine, x)

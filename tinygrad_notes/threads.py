@@ -19,7 +19,7 @@ LARGE = 2**26  # multiply-adds: below some 0.6 ms of work, waking a thread costs
 
 _one_at_a_time = threading.Lock()  # the number of BLAS threads belongs to the process
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
-_held: Any = None  # what gives BLAS its threads back, while it is held to one
+_held: list[tuple[Any, int]] = []  # while BLAS is held to one thread: its libraries, and how many each had
 
 
 @cache
@@ -30,6 +30,12 @@ def blas_pools() -> Any:
     except ImportError:
         return 'threadpoolctl is missing: pip install "tinygrad_notes[fast]"'
     return ThreadpoolController()
+
+
+@cache
+def _blas() -> list:
+    """Each BLAS library: NumPy and SciPy have one of their own."""
+    return [library for library in blas_pools().lib_controllers if library.user_api == "blas"]
 
 
 @cache
@@ -115,27 +121,28 @@ def alone():
 def _hold() -> None:
     """BLAS to one thread. What it had is known before it is changed, so that a Ctrl-C in between loses nothing."""
     global _held
-    _held = blas_pools().limit(limits=None).__enter__()
-    blas_pools().limit(limits=1, user_api="blas")
+    _held = [(library, library.num_threads) for library in _blas()]
+    for library, _ in _held:
+        library.set_num_threads(1)
 
 
 def _give_back() -> None:
     global _held
-    if _held is not None:
-        _held.__exit__(None, None, None)
-        _held = None
+    for library, threads in _held:
+        library.set_num_threads(threads)
+    _held = []
 
 
 def stay_single() -> None:
     """From now on one thread, for BLAS too: this process is one of two that share the cores."""
     _inside.set(True)
-    blas_pools().limit(limits=1, user_api="blas")
+    for library in _blas():
+        library.set_num_threads(1)
 
 
 def _blas_is_threaded() -> bool:
     """Whether BLAS can be told, and may use more than one thread: whoever allows it one (OPENBLAS_NUM_THREADS=1) wants no second one from us."""
-    pools = blas_pools()
-    return not isinstance(pools, str) and any(library.num_threads > 1 for library in pools.lib_controllers)
+    return not isinstance(blas_pools(), str) and any(library.num_threads > 1 for library in _blas())
 
 
 def both(first: Callable, second: Callable) -> tuple[Any, Any]:

@@ -48,6 +48,7 @@ ENGINES = {
         Engine("ours-replay", "replay", "ours_replay", cannot=ONE_CALL),
         Engine("ours-threads", "data_parallel, threads", "ours_threads", "threadpoolctl", UNTRAINED),
         Engine("ours-processes", "data_parallel, processes", "ours_processes", "threadpoolctl", UNTRAINED),
+        Engine("ours-both", "data_parallel, processes, replay", "ours_both", "threadpoolctl", UNTRAINED),
         Engine("torch", "PyTorch eager", "pytorch", "torch"),
         Engine("torch-best", "PyTorch, best", "pytorch_best", "torch", environment=mkl.environment),
         Engine("numpy", "NumPy by hand", "by_hand"),

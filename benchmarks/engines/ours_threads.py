@@ -6,8 +6,8 @@ from tinygrad_notes.parallel import data_parallel
 about = ours.about
 
 
-def prepare(workload, params, batch, processes=False):
+def prepare(workload, params, batch, **how):
     def halves(loss, params):
-        return data_parallel(loss, params, unused="raise", processes=processes)
+        return data_parallel(loss, params, unused="raise", **how)
 
     return ours.PREPARE[workload.model](params, batch, **workload.sizes, gradients_by=halves)

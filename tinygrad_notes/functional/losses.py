@@ -17,7 +17,7 @@ divisors: ContextVar[list | None] = ContextVar("divisors", default=None)  # coll
 def noted(n):
     """n, the number that a mean divides by."""
     if (seen := divisors.get()) is not None:
-        seen.append(float(n))
+        seen.append(n)
         return n or 1  # half a batch may have nothing to learn from
     return n
 

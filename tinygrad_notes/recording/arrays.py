@@ -72,8 +72,11 @@ class Recorded(np.ndarray):
             recorder.add(function, *args, writes=[kwargs["out"]], **kwargs)
             return came[1]["out"]
         y = recorder.call_of_unchanged(function, *args, **kwargs)
-        if function is np.empty_like:
-            return recorder.made(y)
+        if function in OF_ONE_NUMBER:
+            out = recorder.made(y)
+            if (number := OF_ONE_NUMBER[function]) is not None:
+                recorder.add(np.copyto, plain(out), number, writes=[out])
+            return out
         if function in WITH_OUT and "dtype" not in kwargs:
             out = recorder.made(y)
             recorder.add(function, *args, out=plain(out), writes=[out], **kwargs)
@@ -337,6 +340,7 @@ for _name in OPERATORS.split():
 Recorded.flat = property(lambda self: _refused("flat")(self), lambda self, value: _refused("flat")(self))  # type: ignore[assignment]
 
 BY_METHOD = {getattr(np, name): name for name in (*REDUCTIONS, "reshape", "ravel", "copy")}
+OF_ONE_NUMBER = {np.empty_like: None, np.zeros_like: 0, np.ones_like: 1}  # of any numbers, those that are there by chance
 WITH_OUT = {np.concatenate, np.stack, np.take, np.cumsum, np.cumprod, np.argmax, np.argmin, np.dot}
 PYTHONS = {np.add, np.subtract, np.multiply, np.divide, np.floor_divide, np.remainder, np.power, np.negative, np.positive, np.absolute}
 IN_PLACE = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
