@@ -232,3 +232,13 @@ def test_arrays_lie_one_after_the_other_in_shared_memory():
 
     asked(copies.Copy(write))
     assert (views[1] == 7).all()
+
+
+def test_looking_ends_when_something_arrives():
+    end, other = os.pipe()
+    arrived = copies._poll(end)
+    assert not copies._look(arrived, 0.001)
+    os.write(other, b"!")
+    assert copies._look(arrived, 1.0)
+    os.close(other)
+    os.close(end)

@@ -32,7 +32,6 @@ def blas_pools() -> Any:
     return ThreadpoolController()
 
 
-@cache
 def _blas() -> list:
     """Each BLAS library: NumPy and SciPy have one of their own."""
     return [library for library in blas_pools().lib_controllers if library.user_api == "blas"]

@@ -53,7 +53,9 @@ def test_choosing():
     assert [e.key for e in engines.chosen(["jax"])] == ["ours", "torch", "jax"]
     with pytest.raises(ValueError, match="no workload 'W9'; choose from W1, W2"):
         chosen(["W9"])
-    with pytest.raises(ValueError, match="no engine 'theano'; choose from ours, ours-replay, ours-threads, ours-processes, ours-both, torch"):
+    with pytest.raises(
+        ValueError, match="no engine 'theano'; choose from ours, ours-replay, ours-threads, ours-processes, ours-both, torch"
+    ):
         engines.chosen(["theano"])
 
 

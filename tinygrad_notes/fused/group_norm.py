@@ -6,7 +6,7 @@ x (N, C, *space): in each example, C / G neighbouring channels and all positions
     a = w z + b                                           w, b: one number for each channel
     y = a, or a sigmoid(a)
 
-    da = dy, or dy s (1 + a (1 - s)),  s = sigmoid(a)
+    da = dy, or dy (s + y (1 - s)),  s = sigmoid(a)
     dw = sum of z da,   db = sum of da                    over examples and positions
     dz = w da,   dx = r (dz - mean dz - z mean(z dz))     as in layer_norm
 
@@ -16,7 +16,7 @@ The backward pass needs only c = x - mean x, not z = c r.
 from math import prod
 
 from tinygrad_notes.fused.rows import sum_of_products, sum_of_rows
-from tinygrad_notes.fused.silu import sigmoid_into, silu_backward
+from tinygrad_notes.fused.silu import sigmoid_into, slope_times
 from tinygrad_notes.registry import fused
 from tinygrad_notes.threads import share
 
@@ -27,70 +27,62 @@ FORWARD, BACKWARD = 140, 190  # what one number costs, in multiply-adds of a mat
 
 
 def forward(x, weight, bias, *, groups, eps, silu):
-    """x (N, C, *space); weight, bias (C,) or None -> y as x; saved are mean and r, each (N, groups, 1), and s (N, C, positions).
+    """x (N, C, *space); weight, bias (C,) or None -> y as x; saved are mean and r, each (N, groups, 1), and s and y, (N, groups, M).
 
-    s = sigmoid(a), or None without silu.
+    s = sigmoid(a), or None without silu, as is then the y that is saved.
     """
     N, C, positions = x.shape[0], x.shape[1], prod(x.shape[2:])
     M = C // groups * positions
-    x3, y = x.reshape(N, C, positions), np.empty((N, C, positions), x.dtype)
+    rows, y = x.reshape(N, groups, M), np.empty((N, groups, M), x.dtype)
     mean, r = np.empty((N, groups, 1), x.dtype), np.empty((N, groups, 1), x.dtype)
     s = np.empty_like(y) if silu else None
 
     def fill(n):
-        rows, centre, scale = x3[n].reshape(-1, M), mean[n].reshape(-1, 1), r[n].reshape(-1, 1)  # views, the last two to be filled
-        np.divide(sum_of_rows(rows), M, out=centre)
-        z = np.subtract(rows, centre, out=y[n].reshape(rows.shape))
-        np.divide(sum_of_products(z, z), M, out=scale)
+        np.divide(sum_of_rows(rows[n].reshape(-1, M)).reshape(-1, groups, 1), M, out=mean[n])  # as one matrix, in one product
+        a, scale = np.subtract(rows[n], mean[n], out=y[n]), r[n]  # views of what is to be filled
+        np.divide(sum_of_products(a, a), M, out=scale)
         scale += eps
         np.sqrt(scale, out=scale)
         np.reciprocal(scale, out=scale)
-        a = affine(y[n], by_channel(r[n], C) if weight is None else by_channel(r[n], C) * weight[:, None], bias, out=y[n])
+        channels = by_channel(a, positions)
+        channels *= (scale if weight is None else scale * weight.reshape(groups, -1))[..., None]
+        if bias is not None:
+            channels += bias.reshape(groups, -1, 1)
         if s is not None:
             a *= sigmoid_into(s[n], a)
 
     share(N, ROOM // (C * positions), fill, x.size * FORWARD)
-    return y.reshape(x.shape), (mean, r, s)
+    return y.reshape(x.shape), (mean, r, s, y if silu else None)
 
 
-def by_channel(v, C):
-    """v (n, G, 1), a number for each group, as (n, C, 1)"""
-    return np.repeat(v, C // v.shape[1], axis=1)
-
-
-def affine(z, gain, bias, out):
-    """out = gain z + bias, for z (n, C, positions), gain (n, C, 1), bias (C,) or None; out may be z"""
-    np.multiply(z, gain, out=out)
-    if bias is not None:
-        out += bias[:, None]
-    return out
+def by_channel(rows, positions):
+    """rows (n, G, M) as (n, G, C / G, positions), a view"""
+    return rows.reshape(*rows.shape[:2], -1, positions)
 
 
 def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
     """dy as y -> dx as x, dweight (C,), dbias (C,); each None where `needs` is false"""
-    (mean, r, s), (N, C), positions = saved, x.shape[:2], prod(x.shape[2:])
-    M = C // groups * positions
-    x, dy, shape = x.reshape(N, C, positions), dy.reshape(N, C, positions), x.shape
-    w = np.ones(C, x.dtype) if weight is None else weight
-    dx = np.empty((N, C, positions), x.dtype) if needs[0] else None
-    sums, zsums = np.empty((N, C), x.dtype), np.empty((N, C), x.dtype)  # of da and of z da, over positions
+    (mean, r, s, y), (N, C), positions = saved, x.shape[:2], prod(x.shape[2:])
+    M, K = C // groups * positions, C // groups
+    rows, dy = x.reshape(N, groups, M), dy.reshape(N, groups, M)
+    w = np.ones((groups, K), x.dtype) if weight is None else weight.reshape(groups, K)
+    dx = np.empty((N, groups, K, positions), x.dtype) if needs[0] else None
+    sums, zsums = np.empty((N, groups, K), x.dtype), np.empty((N, groups, K), x.dtype)  # of da and of z da, over positions
 
     def fill(n):
-        c = np.subtract(x[n].reshape(-1, M), mean[n].reshape(-1, 1)).reshape(x[n].shape)
-        da, rw = dy[n], by_channel(r[n], C) * w[:, None]
-        if s is not None:
-            a = affine(c, rw, bias, out=np.empty_like(c))
-            da = silu_backward(da, s[n], a)
-        sums[n], zsums[n] = sum_of_rows(da)[..., 0], np.vecdot(c, da) * by_channel(r[n], C)[..., 0]
+        c = by_channel(np.subtract(rows[n], mean[n]), positions)
+        da = by_channel(dy[n] if s is None else slope_times(dy[n], s[n], y[n], out=np.empty_like(dy[n])), positions)
+        sums[n], zsums[n] = sum_of_rows(da)[..., 0], np.vecdot(c, da) * r[n]
         if dx is not None:
-            mean_dz, mean_zdz = ((v[n] * w).reshape(-1, groups, C // groups).sum(axis=-1, keepdims=True) / M for v in (sums, zsums))
-            np.multiply(da, rw, out=dx[n])
-            dx[n] -= by_channel(r[n] * mean_dz, C)
-            c *= by_channel(r[n] * r[n] * mean_zdz, C)
+            mean_dz, mean_zdz = ((v[n] * w).sum(axis=-1, keepdims=True) / M for v in (sums, zsums))
+            np.multiply(da, (r[n] * w)[..., None], out=dx[n])
+            dx[n] -= (r[n] * mean_dz)[..., None]
+            c *= (r[n] * r[n] * mean_zdz)[..., None]
             dx[n] -= c
 
     share(N, ROOM // (C * positions), fill, x.size * BACKWARD)
-    return dx if dx is None else dx.reshape(shape), zsums.sum(axis=0) if needs[1] else None, sums.sum(axis=0) if needs[2] else None
+    dw, db = (v.sum(axis=0).reshape(C) if needed else None for v, needed in ((zsums, needs[1]), (sums, needs[2])))
+    return dx if dx is None else dx.reshape(x.shape), dw, db
 
 
 def reference(x, weight, bias, *, groups, eps, silu):
