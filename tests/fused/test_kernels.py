@@ -13,6 +13,7 @@ from tinygrad_notes import threads
 from tinygrad_notes.core import walk
 from tinygrad_notes.fused import convolution as convolution_file
 from tinygrad_notes.fused import embedding as embedding_file
+from tinygrad_notes.fused import group_norm as group_norm_file
 from tinygrad_notes.fused import kernels, rows
 from tinygrad_notes.fused.convolution import Geometry
 
@@ -316,3 +317,11 @@ def test_a_stride_of_one_never_adds_up_windows(monkeypatch):
     x, w = tn.Tensor(np.ones((2, 3, 5, 4))), tn.Tensor(np.ones((2, 3, 3, 3)))
     y = kernels.convolution(x, w, None, geometry=Geometry((1, 1), (1, 1), (1, 1)), groups=1)
     tn.gradients(np.sum(y), [x, w])
+
+
+@pytest.mark.parametrize("silu", [False, True])
+def test_group_norm_keeps_its_result_only_for_silu(silu):
+    x = np.random.default_rng(0).normal(size=(2, 4, 3))
+    y, (mean, r, s, kept) = group_norm_file.forward(x, None, None, groups=2, eps=0.1, silu=silu)
+    assert mean.shape == r.shape == (2, 2, 1)
+    assert (kept is not None and s is not None and np.shares_memory(kept, y)) if silu else (s is None and kept is None)

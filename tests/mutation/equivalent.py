@@ -95,7 +95,7 @@ KERNELS: list[tuple[str, str, str, str, str]] = [
     (
         "*",
         "another number",
-        r"reshape\((\w+, )?-1.* -> .*reshape\((\w+, )?-2|, -1\).* -> .*, -2\)",
+        r"reshape\(([^()]+, )?-1.* -> .*reshape\(([^()]+, )?-2|, -1\).* -> .*, -2\)",
         SAME,
         "reshape takes any negative length for the one to be found",
     ),
