@@ -831,6 +831,7 @@ def test_bad_input_is_one_line():
         (lambda: step(np.array([X, None], dtype=object), Y), TypeError, "the batch has ndarray"),
         (lambda: replay(loss, params, Clipped(params, lr=0.1)), TypeError, "Clipped has a step of its own, which would be passed over"),
         (lambda: step({"x": X}, Y), TypeError, "the batch has dict .*, expected arrays, numbers, texts or None"),
+        (lambda: step([[1.0], [1.0, 2.0]], Y), ValueError, r"the batch has list .*with members of several lengths; make them equally long"),
     ]:
         with pytest.raises(kind, match=message) as caught:
             call()

@@ -76,7 +76,7 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
             raise no_generator("replay", rng, ", or None")
         if lr is not None and optimizer is None:
             raise TypeError("replay: lr is for an optimizer, and there is none; pass replay(loss, params, optimizer)")
-        batch = tuple([np.asarray(x) if isinstance(x, list | np.generic | np.memmap) else x for x in batch])
+        batch = tuple([as_array(x) if isinstance(x, list | np.generic | np.memmap) else x for x in batch])
         with one_at_a_time:
             value, grads, _, again = repeated.run(batch, rng)
             number = float(value.item())
@@ -101,6 +101,13 @@ def inbox_of(optimizer: Any, leaves: list) -> Inbox:
     if [id(t) for t in optimizer.leaves.values()] != [id(t) for t in leaves]:
         raise ValueError("replay: the optimizer has other params than these, or in another order; give both the same ones")
     return Inbox(optimizer)
+
+
+def as_array(x: Any) -> np.ndarray:
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(f"replay: the batch has {describe(x)} with members of several lengths; make them equally long, and an array") from None
 
 
 def shape_of(x: Any) -> Any:
