@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -65,8 +66,9 @@ def test_it_is_another_process_and_answers_in_order():
 def test_an_answer_that_nobody_waited_for_is_forgotten():
     copy = copies.Copy(answer)
     copy.ask(do="sleep", x=1)
+    time.sleep(0.1)  # it has read the question
     copy.ask(do="ValueError")
-    assert asked(copy, do="echo", x=3) == {"x": 3}
+    assert asked(copy, do="sleep", x=3) == {"x": 3}  # its answer comes well after that to the first
 
 
 @pytest.mark.parametrize(
@@ -200,6 +202,28 @@ print(a.process.pid, b.process.pid, flush=True)
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert run.stderr == "" and len(run.stdout.split()) == 2
     assert all(gone(int(pid)) for pid in run.stdout.split())
+
+
+def test_it_ends_with_its_process_even_if_a_worker_of_that_lives_on():
+    (end, other), (until, over) = os.pipe(), os.pipe()
+    if os.fork() == 0:
+        copy = copies.Copy(answer)
+        if os.fork() == 0:  # it has the copy's other end, too
+            os.close(over)
+            select.select([until], [], [], 10)
+            os._exit(0)
+        os.write(other, f"{copy.process.pid} {os.getpid()}".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    pid, owner = map(int, os.read(end, 100).split())
+    os.waitpid(owner, 0)
+    assert gone(pid)
+    for each in (end, other, until, over):
+        os.close(each)
+
+
+@pytest.mark.parametrize("size", [1, 70_000, 300_000])
+def test_messages_longer_than_a_pipe(size):
+    assert asked(copies.Copy(answer), do="echo", x="a" * size) == {"x": "a" * size}
 
 
 def test_a_copy_computes_with_one_thread():

@@ -504,6 +504,77 @@ def test_a_loss_that_is_mostly_rounding(apart, refused):
     assert first(check=False) == pytest.approx(1.25, rel=2 * apart)
 
 
+@all_ways
+def test_targets_in_float64_for_weights_in_float32(how):
+    """The loss is float64, and its gradients are rounded as float32."""
+    draws = np.random.default_rng(5)
+    w = tn.Tensor(draws.normal(size=(50, 20)).astype(np.float32))
+    x = draws.normal(size=(80, 50)).astype(np.float32)
+    step = data_parallel(lambda x, y: F.mse(np.tanh(x @ w).sum(-1), y), w, **how)
+    for y in draws.normal(size=(6, 80)):
+        value, g = step(x, y)
+        whole = F.mse(np.tanh(x @ w).sum(-1), y)
+        assert g.dtype == np.float32 and value == pytest.approx(whole.item(), rel=1e-5)
+        np.testing.assert_allclose(g, tn.gradients(whole, w), rtol=0, atol=1e-5)
+
+
+def test_a_loss_that_needs_rng_is_told_why_it_gets_none():
+    x = tn.Tensor(np.ones(3))
+
+    def noisy(a, rng):
+        return np.mean((a + rng.normal(size=a.shape)) @ x)
+
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'rng'") as caught:
+        data_parallel(noisy, x)(np.ones((4, 3)), rng=np.random.default_rng(0))
+    assert "pass check=False for a loss that needs one" in caught.value.__notes__[0]
+    value, g = data_parallel(noisy, x, check=False)(np.ones((4, 3)), rng=np.random.default_rng(0))
+    assert value == pytest.approx(g @ x.value)
+    with pytest.raises(TypeError) as caught:
+        data_parallel(noisy, x)(np.ones((4, 3)))
+    assert not hasattr(caught.value, "__notes__")
+
+
+@needs_copies
+@pytest.mark.parametrize("replay", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("value", [np.ones(1), np.ones(4), np.ones(5, np.float32), np.float64(1.0), 2.0], ids=str)
+def test_a_weight_that_was_given_something_else(value, shared, replay):
+    x = tn.Tensor(np.ones(5))
+    if not shared:
+        optim.SGD([x], lr=0.1)
+    step = data_parallel(lambda a: np.mean(a @ x), x, processes=True, replay=replay)
+    batch, before = np.ones((4, 5)), x.value
+    for _ in range(3):
+        step(batch)
+    x.value = value
+    with pytest.raises(RuntimeError, match=r"^[^\n]* was made with an array \(5,\) float64, but t.value was set to [^\n]*$"):
+        step(batch)
+    x.value = before
+    assert step(batch)[0] == 5
+
+
+@both_ways
+def test_what_the_optimizer_takes_comes_by_name(processes):
+    x = tn.Tensor(np.ones(3))
+    step = data_parallel(lambda a: np.mean(a @ x), x, processes=processes)
+    with pytest.raises(TypeError, match=r"^data_parallel: y, lr came by name; pass the batch by position, [^\n]*$"):
+        step(np.ones((4, 3)), y=1, lr=0.1)
+
+
+@both_ways
+def test_a_loss_that_is_no_function(processes):
+    with pytest.raises(TypeError, match=r"^data_parallel: loss is int 3, expected a function of the batch, [^\n]*$"):
+        data_parallel(3, tn.Tensor(np.ones(3)), processes=processes)
+
+
+@needs_copies
+def test_a_tensor_in_the_batch():
+    x = tn.Tensor(np.ones(3))
+    step = data_parallel(lambda a: np.mean(a @ x), x, processes=True)
+    with pytest.raises(TypeError, match=r"^data_parallel: the batch has Tensor [^\n]*, expected an array; pass its t.value$"):
+        step(tn.Tensor(np.ones((4, 3))))
+
+
 def test_a_small_sum_is_a_sum():
     x = tn.Tensor(RNG.normal(size=3))
     with pytest.raises(ValueError, match="its halves give"):

@@ -821,6 +821,7 @@ def test_bad_input_is_one_line():
     other, other_params = linear()
     step = replay(loss, params)
     for call, kind, message in [
+        (lambda: replay(3, params), TypeError, "loss is int 3, expected a function of the batch"),
         (lambda: replay(loss, [np.ones(3)]), TypeError, r"params has ndarray \(3,\) float64, expected Tensors"),
         (lambda: replay(loss, params, 0.1), TypeError, "optimizer is float 0.1, expected one of tinygrad_notes.optim"),
         (lambda: replay(loss, params, optim.SGD(other_params, lr=1)), ValueError, "the optimizer has other params"),

@@ -1,10 +1,12 @@
 """replay: losses that are easily repeated wrongly are repeated right, or refused in words."""
 
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import tinygrad_notes as tn
 from tinygrad_notes import Tensor, optim
-from tinygrad_notes.recording import Recorder
+from tinygrad_notes.recording import Recorded, Recorder
 from tinygrad_notes.replay import replay
 
 import numpy as np
@@ -341,3 +343,124 @@ def test_numpy_and_the_params_are_put_back_after_ctrl_c():
     assert w.value is value
     for _ in range(2):
         assert step(np.ones(3))[0] == 3.0
+
+
+# --- what is compared, and how far it may be apart --------------------------------------------------
+
+
+def counting(apart, terms):
+    """A step whose loss is terms(w, x) times 1 + apart * (how often Python has run it), so that what is recorded differs from the tape by so much."""
+    calls = [0]
+    w = [Tensor(np.ones(3, np.float32)), Tensor(np.ones(3, np.float32))]
+
+    def loss(x):
+        calls[0] += 1
+        return terms(w, x, apart * calls[0])
+
+    return replay(loss, w)
+
+
+@pytest.mark.parametrize("apart", [1e-6, 1e-3])
+def test_a_loss_in_float64_of_weights_in_float32_may_differ_by_their_rounding(apart):
+    step = counting(apart, lambda w, x, off: np.sum((w[0] + w[1]) * (x * (1 + off)).astype(np.float32)) + np.zeros(()))
+    step(OUTSIDE)
+    if apart > 1e-4:
+        with pytest.raises(ValueError, match="the repeated step"):
+            step(OUTSIDE)
+    else:
+        assert step(OUTSIDE)[0] == pytest.approx(2 * OUTSIDE.sum(), rel=1e-4)
+
+
+def test_a_gradient_of_zero_is_one_of_rounding_noise():
+    step = counting(1e-9, lambda w, x, off: np.sum(w[0] * x) + np.sum(w[1] * x) * np.float32(off))
+    for _ in range(3):
+        value, grads = step(OUTSIDE.astype(np.float32))
+    assert 0 < np.max(np.abs(grads[1])) < 1e-7
+
+
+def test_a_value_of_zero_is_one_of_rounding_noise():
+    step = counting(1e-9, lambda w, x, off: np.sum((w[0] - w[1]) * x) + np.float32(off))
+    for _ in range(3):
+        value, grads = step(OUTSIDE.astype(np.float32))
+    assert 0 < value < 1e-7
+
+
+@pytest.mark.parametrize("value", [np.ones(1), np.ones(3, np.float32), 2.0], ids=str)
+def test_a_weight_that_was_given_something_else(value):
+    w = Tensor(np.ones(3))
+    step = replay(lambda x: np.sum(w * x), w)
+    before = w.value
+    for _ in range(3):
+        step(OUTSIDE)
+    w.value = value
+    with pytest.raises(RuntimeError, match=r"^replay: a parameter was made with an array \(3,\) float64, but t.value was set to [^\n]*$"):
+        step(OUTSIDE)
+    w.value = before
+    assert step(OUTSIDE)[0] == pytest.approx(OUTSIDE.sum())
+
+
+# --- what happens while a step is recorded --------------------------------------------------------
+
+
+def test_ctrl_c_waits_until_the_step_is_recorded():
+    """Otherwise it could come between the weights that are put back."""
+    w, stop = [Tensor(np.full(3, float(i))) for i in range(4)], [False]
+    memory = [t.value for t in w]
+
+    def loss(x):
+        if stop[0]:
+            signal.raise_signal(signal.SIGINT)
+            stop[0] = False
+        return np.sum(x * sum(w))
+
+    step = replay(loss, w, check=False)
+    step(OUTSIDE)
+    stop[0] = True
+    with pytest.raises(KeyboardInterrupt):
+        step(OUTSIDE)
+    assert not stop[0] and all(t.value is m and type(m) is np.ndarray for t, m in zip(w, memory))
+    for factor in (1, 2, 3):
+        value, grads = step(factor * OUTSIDE)
+        assert value == pytest.approx(6 * factor * OUTSIDE.sum())
+        np.testing.assert_allclose(grads[0], factor * OUTSIDE.sum(0))
+
+
+def test_two_threads_that_record_leave_the_weights_as_they_are():
+    w, memory = Tensor(np.ones(3)), None
+    recording, go_on = threading.Event(), threading.Event()
+
+    def slow(x):
+        if isinstance(w.value, Recorded):
+            recording.set()
+            assert go_on.wait(30)
+        return np.sum(w * x)
+
+    first, second = replay(slow, w, check=False), replay(lambda x: np.sum(w * w * x), w, check=False)
+    memory = w.value
+    for step in (first, second):
+        step(OUTSIDE)
+    with ThreadPoolExecutor(2) as pool:
+        a = pool.submit(first, OUTSIDE)
+        assert recording.wait(30)
+        b = pool.submit(second, OUTSIDE)
+        with pytest.raises(TimeoutError):
+            b.result(0.2)  # it waits for the first recording
+        go_on.set()
+        assert a.result()[0] == b.result()[0] == pytest.approx(OUTSIDE.sum())
+    assert w.value is memory and type(memory) is np.ndarray
+    for step in (first, second):
+        assert step(2 * OUTSIDE)[0] == pytest.approx(2 * OUTSIDE.sum())
+
+
+@pytest.mark.parametrize("order", ["C", "F", "reversed"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_loss_near_zero_is_no_difference(order, dtype):
+    """What is left of the squares is rounding noise, which depends on how a batch lies in memory. Weights float32, targets of either dtype."""
+    draws = np.random.default_rng(0)
+    w = Tensor(np.zeros(20, np.float32))
+    x = draws.normal(size=(64, 20)).astype(np.float32)
+    x = x[::-1] if order == "reversed" else np.asarray(x, order=order)
+    y = (x @ draws.normal(size=20).astype(np.float32)).astype(dtype)
+    step = replay(lambda x, y: tn.functional.mse(x @ w, y), w, optim.SGD(w, lr=0.2))
+    losses = [step(x, y) for _ in range(600)]
+    assert losses[-1] < 1e-12 * losses[0]

@@ -334,6 +334,8 @@ def test_ngram_errors():
         WittenBell(np.array([0, 1, 0]), 4, 2)
     with pytest.raises(ValueError, match=r"ids span 0..2, expected 0..1"):
         WittenBell(np.array([0, 2]), 1, 2)
+    with pytest.raises(TypeError, match=r"ids are float64 \(2,\), expected integers"):
+        WittenBell(np.array([0, 1.7]), 1, 2)
     for outside in ([1, -1], [2]):
         for method in (WittenBell(np.array([0, 1, 0]), 2, 2).probabilities, WittenBell(np.array([0, 1, 0]), 2, 2).next):
             with pytest.raises(ValueError, match="ids span"):

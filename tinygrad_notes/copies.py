@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 from weakref import finalize
@@ -90,7 +90,7 @@ class Copy:
         questions, self.questions = os.pipe()
         self.answers, answers = os.pipe()
         theirs, ours = (questions, answers), (self.questions, self.answers)
-        self.process = multiprocessing.get_context("fork").Process(target=_serve, args=(answer, *theirs, ours), daemon=True)
+        self.process = multiprocessing.get_context("fork").Process(target=_serve, args=(answer, *theirs, ours, os.getpid()), daemon=True)
         with warnings.catch_warnings():
             # Python 3.12 warns where other threads run: OpenBLAS stops its own around a fork, and `threads` forgets ours.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -116,11 +116,13 @@ class Copy:
         number, found = 0, {}
         while number != self.asked:
             self._until_arrived()
-            lines = os.read(self.answers, LONGEST).splitlines()  # whole ones, and the last counts: see _line
+            lines = _lines_of(self.answers)  # of which the last counts
             if not lines:
                 self.process.join()
                 code = self.process.exitcode
-                raise RuntimeError(f"the second process has ended, with exit code {code}; -9 means that the memory was used up")
+                raise RuntimeError(
+                    f"the second process has ended, with exit code {code} (-9: killed, as happens where memory is used up); the next step makes another"
+                )
             number, found = json.loads(lines[-1])
         if "error" in found:
             raise _as_raised(**found)
@@ -149,6 +151,15 @@ def _line(number: int, content: dict) -> bytes:
     return line + b"\n"
 
 
+def _lines_of(end: int) -> list[bytes]:
+    """The messages that have arrived, at least one; none if nobody can send any more."""
+    found = part = os.read(end, LONGEST)
+    while part and not found.endswith(b"\n"):  # only of one that fills the pipe
+        part = os.read(end, LONGEST)
+        found += part
+    return found.splitlines() if part else []
+
+
 def _poll(end: int) -> Any:
     """Of which `poll` tells whether there is something to read."""
     poll = select.poll()
@@ -168,23 +179,33 @@ def _end(process: Any, ends: Iterable[int], owner: int) -> None:
         process.join()
 
 
-def _serve(answer: Callable[..., dict], questions: int, answers: int, other_ends: Iterable[int]) -> None:
+def _serve(answer: Callable[..., dict], questions: int, answers: int, other_ends: Iterable[int], owner: int) -> None:
     """What a copy does until the other ends are closed."""
     _close(other_ends)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the first process, which then ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what the program does before it ends, such as saving, is done there
     threads.stay_single()
-    arrived = _poll(questions)
-    with open(questions, "rb") as lines, suppress(BrokenPipeError):  # nobody is there any more
-        while line := lines.readline():
-            number, question = json.loads(line)
+    with suppress(BrokenPipeError):  # nobody is there any more
+        for number, question in _asked(questions, owner):
             try:
                 found = answer(**question)
             except Exception as error:
                 text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)  # a KeyError would be in quotes
                 found = {"error": type(error).__name__, "message": text, "where": traceback.format_exc()}
             os.write(answers, _line(number, found))
-            _look(arrived, LOOK_FOR_QUESTION)
+
+
+def _asked(questions: int, owner: int) -> Iterator[list]:
+    """(number, question), of several that have arrived the last, while the process that asks is there: another copy of it may keep the pipe open."""
+    arrived = _poll(questions)
+    while True:
+        if not _look(arrived, LOOK_FOR_QUESTION):
+            while not arrived.poll(1000):  # milliseconds
+                if os.getppid() != owner:
+                    return
+        if not (lines := _lines_of(questions)):
+            return
+        yield json.loads(lines[-1])
 
 
 def _as_raised(error: str, message: str, where: str) -> Exception:

@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 from tinygrad_notes import copies, core, threads, tree
-from tinygrad_notes.binding import describe, map_leaves
+from tinygrad_notes.binding import check_value, describe, map_leaves
 from tinygrad_notes.core import Leaf, gradients
 from tinygrad_notes.functional.define import no_generator
 from tinygrad_notes.functional.losses import divisors
 from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.registry import using_reference
-from tinygrad_notes.replay import Repeated, Tape, Taped
+from tinygrad_notes.replay import Repeated, Tape, Taped, checked, members
 from tinygrad_notes.tensor import Tensor
 from tinygrad_notes.transforms import stop_gradient
 
@@ -45,8 +45,10 @@ def data_parallel(
     memory, too: what it trains is trained here. In such a process, inside reference() and while something of `check` watches, the halves
     come one after the other.
 
-    replay, with processes: each process repeats the calls of NumPy that it made for its half of the second batch, see `replay` for what
-    that asks of the loss, and for the TypeError and ValueError that it raises; its comparisons are made unless check=False.
+    replay, with processes: each process repeats the calls of NumPy that it made for its half of the second batch of each shape, see `replay`
+    for what that asks of the loss, and for the TypeError and ValueError that it raises; its comparisons, in each process with the loss as
+    it is there, are made unless check=False. A new process records anew: show the largest batch first. Where the halves come one after the
+    other, or on threads, they run as they stand.
 
     Raises ValueError in its first call if the halves do not add up to the whole, in value or gradients: a loss that couples the
     examples of a batch (contrastive losses, batch normalisation) cannot be cut. For that, this call also runs the whole batch, without rng;
@@ -56,12 +58,10 @@ def data_parallel(
     """
     if isinstance(reason := threads.blas_pools(), str):
         raise ImportError(f"data_parallel needs one BLAS thread for each half; {reason}")
-    for t in _members(params):
-        if not isinstance(t, Tensor):
-            raise TypeError(f"data_parallel: params has {describe(t)}, expected Tensors; for those of a model pass tn.parameters(model)")
+    leaves = checked("data_parallel", loss, params)
     if replay and not processes:
         raise ValueError("data_parallel: replay=True came without processes=True; two threads have one interpreter, so pass both")
-    checked = not check
+    compared = not check
 
     def half(arrays, rng):
         means: list[Any] = []
@@ -79,15 +79,18 @@ def data_parallel(
         grads = gradients(value, params, unused=unused)
         return Taped(value.value, grads, means)
 
-    processes = processes and copies.possible()
-    pair = InProcess(tape, params, replay, check) if processes else OnThread(tape)
+    pair = InProcess(tape, leaves, replay, check) if processes and copies.possible() else OnThread(tape)
 
-    def step(*batch, rng: np.random.Generator | None = None):
-        nonlocal checked
+    def step(*batch, rng: np.random.Generator | None = None, **others):
+        nonlocal compared
+        if others:
+            raise TypeError(
+                f"data_parallel: {', '.join(others)} came by name; pass the batch by position, step(x, y, rng=rng), and what the optimizer needs to its step"
+            )
         if not isinstance(rng, np.random.Generator | None):
             raise no_generator("data_parallel", rng, ", or None")
         n = _examples(batch)
-        if processes:
+        if isinstance(pair, InProcess):
             batch = tuple(_plain(a) for a in batch)
         cut = (n + 1) // 2
         parts = [tuple(a[:cut] for a in batch), tuple(a[cut:] for a in batch)] if n > 1 else [batch]
@@ -96,15 +99,16 @@ def data_parallel(
             only = tape(batch, generator(seeds[0]))
             _share(only.means, [0.0] * len(only.means), 1, 1)  # raises if nothing counts
             return float(only.loss.item()), only.grads
-        if not checked:
-            _check(half, params, batch, parts)
-            checked = True
+        if not compared:
+            _check(half, params, batch, parts, rng)
+            compared = True
 
         def together(first: Taped, second: Taped):
             share = _share(first.means, second.means, cut, n)
-            rest = iter(_members(second.grads))
+            rest = iter(members(second.grads))
 
             def add(g):
+                # In place, but where the next step writes: `gradients` gives arrays that nobody else has.
                 mixed = np.multiply(g, share, out=np.empty_like(g) if first.again else g)
                 mixed += next(rest) * (1 - share)
                 return mixed
@@ -129,8 +133,8 @@ class OnThread:
 class InProcess:
     """Both halves at the same time, the second in a copy of this process."""
 
-    def __init__(self, tape: Tape, params: Any, replay: bool, check: bool):
-        self.tape, self.params, self.owner = tape, _members(params), os.getpid()
+    def __init__(self, tape: Tape, params: list[Tensor], replay: bool, check: bool):
+        self.tape, self.params, self.owner = tape, params, os.getpid()
         self.replay, self.check = replay, check
         self.first = Repeated(tape, self.params, check).run if replay else tape
         self.leaves = [t for t in self.params if isinstance(t.node, Leaf)]
@@ -146,6 +150,8 @@ class InProcess:
             layout = copies.layout(parts[1])
             if copies.room(layout) > self.room or any(t.value is not memory for t, memory in self.shared):
                 self.start(copies.room(layout))
+            for t in self.apart:
+                check_value("data_parallel: a parameter", t)
             copy_all([t.value for t in self.apart], self.weights)
             copy_all(parts[1], copies.arrays_in(self.batch, layout))
             room, self.room = self.room, -1  # whatever stops this step may leave the copy at work, or ended: the next step makes another
@@ -163,6 +169,8 @@ class InProcess:
 
     def start(self, room: int) -> None:
         """Make the copy, for second halves of batches that take so many bytes."""
+        for t in self.params:
+            check_value("data_parallel: a parameter", t)
         with uninterrupted():
             self.room, self.copy = -1, None
             self.apart = [t for t in self.leaves if not copies.is_shared(t.value)]
@@ -179,7 +187,7 @@ class InProcess:
         copy_all(self.weights, [t.value for t in self.apart])
         taped = self.second(copies.arrays_in(self.batch, layout), generator(seed))
         if not taped.again:
-            copy_all(_members(taped.grads), self.gradients)
+            copy_all(members(taped.grads), self.gradients)
         return {"loss": float(taped.loss.item()), "means": [float(n) for n in taped.means]}
 
 
@@ -189,6 +197,8 @@ def generator(seed: int | None) -> np.random.Generator | None:
 
 def _plain(a: Any) -> np.ndarray:
     """As an array. TypeError for what is not made of numbers or letters only, and cannot lie in shared memory."""
+    if isinstance(a, Tensor):
+        raise TypeError(f"data_parallel: the batch has {describe(a)}, expected an array; pass its t.value")
     try:
         array = np.asarray(a)
     except ValueError:  # lists of several lengths
@@ -201,12 +211,6 @@ def _plain(a: Any) -> np.ndarray:
 def copy_all(arrays: Sequence[np.ndarray], to: Sequence[np.ndarray]) -> None:
     for a, b in zip(arrays, to):
         np.copyto(b, a, casting="no")
-
-
-def _members(structure: Any) -> list:
-    found: list = []
-    map_leaves(found.append, structure)
-    return found
 
 
 def _examples(batch: tuple) -> int:
@@ -233,9 +237,16 @@ def _share(a: Sequence, b: Sequence, cut: int, n: int) -> float:
     return shares[0]
 
 
-def _check(half: Callable, params: Any, batch: tuple, parts: list) -> None:
+def _check(half: Callable, params: Any, batch: tuple, parts: list, rng: np.random.Generator | None) -> None:
     """Compare the halves with the whole: the values, and the gradients, which tell more where a last layer starts at zero."""
-    runs = [half(arrays, None) for arrays in (batch, *parts)]
+    try:
+        runs = [half(arrays, None) for arrays in (batch, *parts)]
+    except Exception as error:
+        if rng is not None:
+            error.add_note(
+                "data_parallel: its first call runs the loss without rng, to compare it with its halves; pass check=False for a loss that needs one"
+            )
+        raise
     share = _share(runs[1][1], runs[2][1], len(parts[0][0]), len(batch[0]))
     whole, a, b = (_flat(value, params) for value, _ in runs)
     for i, x in enumerate((*whole, *a, *b)):
@@ -245,7 +256,7 @@ def _check(half: Callable, params: Any, batch: tuple, parts: list) -> None:
                 f"data_parallel: the loss of the first batch {what}, so its halves cannot be compared; check.anomaly() names the op that made it"
             )
     together = [share * x + (1 - share) * y for x, y in zip(a, b)]
-    tolerance = 1e-3 if whole[0].dtype.itemsize < 8 else 5e-8
+    tolerance = 1e-3 if min(x.dtype.itemsize for x in whole) < 8 else 5e-8
     steepest = max((_largest(x) for run in (whole[1:], a[1:], b[1:]) for x in run), default=0.0)
     for i, (x, y) in enumerate(zip(whole, together)):
         size = max(_largest(x), _largest(a[i]), _largest(b[i]), 0.1 * steepest if i else 0.0)  # a gradient of zero is one of rounding noise
@@ -258,7 +269,7 @@ def _check(half: Callable, params: Any, batch: tuple, parts: list) -> None:
 
 def _flat(value: Any, params: Any) -> list[np.ndarray]:
     """A loss and its gradients, as arrays."""
-    return [np.asarray(stop_gradient(value)), *_members(gradients(value, params))]
+    return [np.asarray(stop_gradient(value)), *members(gradients(value, params))]
 
 
 def _largest(x: np.ndarray) -> float:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tinygrad_notes import core, threads
-from tinygrad_notes.binding import describe, map_leaves
+from tinygrad_notes.binding import check_value, describe, map_leaves
 from tinygrad_notes.core import gradients
 from tinygrad_notes.functional.define import no_generator
+from tinygrad_notes.interrupts import uninterrupted
 from tinygrad_notes.optim.inbox import Inbox
 from tinygrad_notes.optim.optimizer import Optimizer
 from tinygrad_notes.recording import Diverged, RecordedGenerator, Recorder, Source
@@ -54,10 +55,7 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
     from outside (write np.take(table, i, axis=0)), such an array that is filled (`running[...] = x`), or what reads memory without NumPy
     (memoryview, str). check=False spares the comparisons, for a loss that has passed them.
     """
-    leaves = members(params)
-    for t in leaves:
-        if not isinstance(t, Tensor):
-            raise TypeError(f"replay: params has {describe(t)}, expected Tensors; for those of a model pass tn.parameters(model)")
+    leaves = checked("replay", loss, params)
     inbox = None if optimizer is None else inbox_of(optimizer, leaves)
 
     def tape(batch, rng):
@@ -91,6 +89,17 @@ def replay(loss: Callable, params: Any, optimizer: Any = None, *, unused: str = 
     return step
 
 
+def checked(name: str, loss: Any, params: Any) -> list[Tensor]:
+    """The Tensors in params."""
+    if not callable(loss):
+        raise TypeError(f"{name}: loss is {describe(loss)}, expected a function of the batch, such as lambda x, y: F.mse(model(x), y)")
+    found = members(params)
+    for t in found:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{name}: params has {describe(t)}, expected Tensors; for those of a model pass tn.parameters(model)")
+    return found
+
+
 def inbox_of(optimizer: Any, leaves: list) -> Inbox:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"replay: optimizer is {describe(optimizer)}, expected one of tinygrad_notes.optim")
@@ -107,7 +116,9 @@ def as_array(x: Any) -> np.ndarray:
     try:
         return np.asarray(x)
     except ValueError:
-        raise ValueError(f"replay: the batch has {describe(x)} with members of several lengths; make them equally long, and an array") from None
+        raise ValueError(
+            f"replay: the batch has {describe(x)} with members of several lengths; make them equally long, and an array"
+        ) from None
 
 
 def shape_of(x: Any) -> Any:
@@ -182,7 +193,7 @@ class Step:
                 continue
             recording.repetitions += 1
             if due:
-                self.compare(recording.result, self.of.tape(batch, other))
+                self.compare(recording, other)
                 recording.compared(batch)
             if i:
                 self.recordings.insert(0, self.recordings.pop(i))
@@ -192,17 +203,18 @@ class Step:
         other = copy.deepcopy(rng)
         self.recordings.insert(0, Recording(self.of, batch, rng))
         if self.of.check:
-            self.compare(self.recordings[0].result, self.of.tape(batch, other))
+            self.compare(self.recordings[0], other)
         return self.recordings[0]
 
-    def compare(self, repeated: Taped, as_it_stands: Taped) -> None:
-        """ValueError if they differ by more than rounding: the calls are the same, but BLAS may add up in another order elsewhere in memory."""
-        found, expected = ([t.loss, *members(t.grads)] for t in (repeated, as_it_stands))
+    def compare(self, recording: "Recording", rng: np.random.Generator | None) -> None:
+        """ValueError if a step differs by more than rounding from the tape: the calls are the same, but BLAS may add up in another order elsewhere in memory."""
+        found, expected = ([t.loss, *members(t.grads)] for t in (recording.result, self.of.tape(recording.batch, rng)))
         sizes = [np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) for y in expected]
-        for i, (x, y, size) in enumerate(zip(found, expected, sizes)):
-            if i:
-                size = max(size, 1e-3 * max(sizes[1:]))  # a gradient of zero is one of rounding noise
-            tolerance = 1e-9 if y.dtype.itemsize >= 8 else 1e-4
+        # A value or gradient near zero is one of rounding noise, of the size that rounded params bring.
+        floors = [1e-2 * sum(size * np.max(np.abs(p), initial=0.0) for size, p in zip(sizes[1:], recording.memory))]
+        floors += [1e-3 * max(sizes[1:], default=0.0)] * (len(sizes) - 1)
+        tolerance = 1e-9 if min(y.dtype.itemsize for y in expected) >= 8 else 1e-4
+        for i, (x, y, size) in enumerate(zip(found, expected, map(max, sizes, floors))):
             finite = np.isfinite(y)
             same = np.array_equal(x[~finite], y[~finite], equal_nan=True)
             if not (same and np.max(np.abs(x[finite] - y[finite]), initial=0.0) <= tolerance * size):
@@ -221,19 +233,22 @@ class Recording:
     """A step's calls, and where they read and write."""
 
     def __init__(self, of: Repeated, batch: Sequence, rng: np.random.Generator | None):
-        self.memory = [t.value for t in of.leaves]
-        self.batch = [x.copy() if isinstance(x, np.ndarray) else x for x in batch]
+        for t in of.leaves:
+            check_value("replay: a parameter", t)
+        self.batch = [x.copy("K") if isinstance(x, np.ndarray) else x for x in batch]
         self.source = Source(rng)
         recorder = Recorder()
-        try:
-            with threads.alone(), recorder:
+        # In this order: while another thread records, these values are not its own ones, and Ctrl-C is not kept waiting.
+        with threads.alone(), recorder, uninterrupted():
+            self.memory = [t.value for t in of.leaves]
+            try:
                 for t, value in zip(of.leaves, self.memory):
                     t.value = recorder.read(value, shared=True)
                 inputs = [recorder.read(x) if isinstance(x, np.ndarray) else x for x in self.batch]
                 taped = of.tape(inputs, None if rng is None else RecordedGenerator(recorder, self.source))
-        finally:
-            for t, memory in zip(of.leaves, self.memory):
-                t.value = memory
+            finally:
+                for t, memory in zip(of.leaves, self.memory):
+                    t.value = memory
         grads, means = members(taped.grads), [n for n in taped.means if isinstance(n, np.ndarray)]
         places = [None] * len(grads) if of.places is None else of.places(taped.grads)
         self.program, found = recorder.program([taped.loss, *grads, *means], [None, *places, *[None] * len(means)])

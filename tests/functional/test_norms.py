@@ -146,3 +146,10 @@ def test_errors(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("silu", [False, True])
+def test_group_norm_of_no_examples(silu):
+    x = Tensor(np.zeros((0, 4, 3)))
+    y = F.group_norm(x, 2, silu=silu)
+    assert y.shape == gradients(np.sum(y), x).shape == (0, 4, 3)

@@ -71,7 +71,8 @@ def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
 
     def fill(n):
         c = by_channel(np.subtract(rows[n], mean[n]), positions)
-        da = by_channel(dy[n] if s is None else slope_times(dy[n], s[n], y[n], out=np.empty_like(dy[n])), positions)
+        da = dy[n] if s is None else slope_times(dy[n], s[n], y[n], out=np.empty_like(dy[n]))
+        da = by_channel(da, positions)
         sums[n], zsums[n] = sum_of_rows(da)[..., 0], np.vecdot(c, da) * r[n]
         if dx is not None:
             mean_dz, mean_zdz = ((v[n] * w).sum(axis=-1, keepdims=True) / M for v in (sums, zsums))
@@ -87,7 +88,7 @@ def backward(dy, saved, x, weight, bias, *, needs, groups, eps, silu):
 
 def reference(x, weight, bias, *, groups, eps, silu):
     """(x - mean) / sqrt(var + eps) in each row, * weight + bias for each channel; with silu, that times its sigmoid"""
-    rows = x.reshape(x.shape[0], groups, -1)
+    rows = x.reshape(x.shape[0], groups, prod(x.shape[1:]) // groups)
     centred = rows - np.mean(rows, axis=-1, keepdims=True)
     a = (centred / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)).reshape(x.shape)
     column = (-1, *(1 for _ in x.shape[2:]))

@@ -47,7 +47,7 @@ def assemble(calls: Sequence[Call], own: dict[int, np.ndarray], kept: dict[int, 
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for time, call in enumerate(calls):
-        for root in roots_in((call.args, call.kwargs)) & own.keys() - kept.keys():
+        for root in (roots_in((call.args, call.kwargs)) & own.keys()) - kept.keys():
             first.setdefault(root, time)
             last[root] = time
     constant = first.keys() - {root for call in calls for root in call.written}

@@ -41,8 +41,13 @@ def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def in_vocabulary(ids: np.ndarray, vocabulary_size: int) -> np.ndarray:
-    """`ids` (N,) as int64. ValueError where one lies outside [0, vocabulary_size): its keys would be those of others."""
-    ids = np.asarray(ids, np.int64)
+    """`ids` (N,) as int64. TypeError for what is no integer, ValueError for one outside [0, vocabulary_size): its keys would be those of others."""
+    ids = np.asarray(ids)
+    if ids.size and ids.dtype.kind not in "iu":
+        raise TypeError(
+            f"WittenBell: ids are {ids.dtype} {ids.shape}, expected integers; encode the text by a tokeniser of tinygrad_notes.text"
+        )
+    ids = ids.astype(np.int64)
     if ids.size and (ids.min() < 0 or ids.max() >= vocabulary_size):
         raise ValueError(
             f"WittenBell: ids span {ids.min()}..{ids.max()}, expected 0..{vocabulary_size - 1}; pass the vocabulary_size of the tokeniser that made them"
