@@ -22,7 +22,7 @@ import numpy as np
 PAUSE = 0.03  # before a turn: the threads of the one before may still be waiting for work, awake
 SLOW = 2.5  # seconds: a step that takes longer, and SLOWER times as long as the baseline's, is taken once, not in rounds
 SLOWER = 3.0
-LEAST = 3  # rounds
+LEAST = 7  # rounds, of which any three may be disturbed
 LONGEST = 300.0  # seconds for a check
 
 Say = Callable[[str], None]

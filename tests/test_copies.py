@@ -204,16 +204,19 @@ print(a.process.pid, b.process.pid, flush=True)
     assert all(gone(int(pid)) for pid in run.stdout.split())
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # from Python 3.12 on
 def test_it_ends_with_its_process_even_if_a_worker_of_that_lives_on():
     (end, other), (until, over) = os.pipe(), os.pipe()
     if os.fork() == 0:
-        copy = copies.Copy(answer)
-        if os.fork() == 0:  # it has the copy's other end, too
-            os.close(over)
-            select.select([until], [], [], 10)
-            os._exit(0)
-        os.write(other, f"{copy.process.pid} {os.getpid()}".encode())
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            copy = copies.Copy(answer)
+            if os.fork() == 0:  # it has the copy's other end, too
+                os.close(over)
+                select.select([until], [], [], 10)
+            else:
+                os.write(other, f"{copy.process.pid} {os.getpid()}".encode())
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
     pid, owner = map(int, os.read(end, 100).split())
     os.waitpid(owner, 0)
     assert gone(pid)
