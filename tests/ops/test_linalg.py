@@ -374,6 +374,25 @@ def test_pinv_of_a_matrix_whose_rank_stays(shape):
     check(lambda c: np.sum(np.linalg.pinv(b @ c, rcond=1e-8) * w), c)
 
 
+@pytest.mark.parametrize(
+    ("shape", "values"), [((4, 4), (3, 2, 0.5, 0.2)), ((5, 3), (3, 0.8, 0.3)), ((2, 4), (2, 0.1)), ((4, 3), (2, 1, 0))]
+)
+def test_singular_values_that_are_left_out_turn_against_those_that_stay(shape, values):
+    """rcond cuts off values that are not zero: their directions move when the matrix does."""
+    rng = RNG(21)
+    m, n = shape
+    u, vh = orthogonal(rng, m, m), orthogonal(rng, n, n)
+    a = u[:, : len(values)] * values @ vh[: len(values)]
+    w, b = rng.normal(size=(n, m)), rng.normal(size=(m, 2))
+    for f in (
+        lambda x: np.sum(np.linalg.pinv(x, rcond=0.3) * w),
+        lambda x: np.sum(np.linalg.pinv(np.stack([x, 2 * x]), rtol=0.3) * w),
+        lambda x: np.sum(np.linalg.lstsq(x, b, rcond=0.3)[0] * w[:, :2]),
+    ):
+        check(f, a, second=0 not in values)  # zeros that are repeated have no second derivative
+    check(lambda x: np.sum(np.linalg.pinv(x @ x.T, rcond=0.1, hermitian=True) * (w.T @ w)), a, second=m == n)
+
+
 def test_lstsq():
     rng = RNG(16)
     a, b = rng.normal(size=(5, 2)), rng.normal(size=(5, 3))

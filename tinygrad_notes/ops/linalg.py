@@ -64,15 +64,40 @@ compose(
 
 
 def pinv_rule(g, y, a, *, rcond=None, hermitian=False, rtol=None):
-    """Golub and Pereyra's formula; the rank is taken for constant."""
+    """Golub and Pereyra's formula, for a whose rank stays, and what comes on top where rcond leaves out singular values that are not zero."""
     if hermitian:
         a = mirror(a)
     gT, yT = mT(g), mT(y)
     da = (gT - a @ (y @ gT)) @ (y @ yT) + (yT @ y) @ (gT - (gT @ y) @ a) - yT @ g @ yT
+    da = da + of_left_out(gT, y, a)
     return fold(da) if hermitian else da
 
 
-op(np.linalg.pinv, pinv_rule, cases=[*TALL_AND_WIDE, ((3, 2), {"rcond": 1e-10}), ((2, 3), {"rtol": 1e-10})], domain=well_conditioned)
+def of_left_out(gT, y, a):
+    """The part of the gradient that is due to singular values s_j which are left out, and turn against those that are kept, s_i.
+
+    The pseudo-inverse is V f(S) U^T, f(s_i) = 1 / s_i, f(s_j) = 0. By the divided differences of f, with E = U^T da V, its transpose changes
+    in the basis of U and V by (s_i^2 E_ij + s_i s_j E_ji) / (s_i^2 (s_i^2 - s_j^2)) at ij, and with ij and ji exchanged at ji. Golub and
+    Pereyra's terms are those of s_j = 0, E_ij / s_i^2; here is the rest.
+    """
+    u, s, vh = np.linalg.svd(a, full_matrices=False)
+    kept = np.sum(vh * mT(y @ u), axis=-1) * s > 0.5  # 1 or 0
+    if not np.any(~kept & (s > 100 * np.finfo(s.dtype).eps * np.max(s, initial=0))):
+        return 0.0
+    pairs = kept[..., :, None] & ~kept[..., None, :]
+    i, j = s[..., :, None], s[..., None, :]
+    c = pairs / np.where(pairs, i * i * (i * i - j * j), 1)
+    straight, crossed = c * j * j, c * i * j
+    h = mT(u) @ gT @ mT(vh)
+    return u @ ((straight + mT(straight)) * h + (crossed + mT(crossed)) * mT(h)) @ vh
+
+
+op(
+    np.linalg.pinv,
+    pinv_rule,
+    cases=[*TALL_AND_WIDE, ((3, 2), {"rcond": 1e-10}), ((2, 3), {"rtol": 1e-10}), ((4, 3), {"rcond": 0.5})],
+    domain=well_conditioned,
+)
 
 
 def lstsq(a, b, rcond=None):
