@@ -19,7 +19,6 @@ from tinygrad_notes import copies, core, interrupts, parallel, replay, threads, 
 from tinygrad_notes import registry as registry_module
 from tinygrad_notes.functional import losses
 from tinygrad_notes.fused import attention, embedding, kernels, masks
-from tinygrad_notes.ops import linalg
 from tinygrad_notes.optim import averages, inbox, optimizer, rules, schedules
 from tinygrad_notes.recording import arrays as recorded_arrays
 from tinygrad_notes.recording import makers, program, recorder
@@ -85,10 +84,6 @@ ENGINE = [
 ]  # fmt: skip
 
 OPS = [
-    (linalg.of_left_out, "what is left out stands still", "if not np.any(", "if True or np.any("),
-    (linalg.of_left_out, "it does not turn across", "(crossed + mT(crossed))", "0"),
-    (linalg.of_left_out, "one side of it only", "(straight + mT(straight))", "straight"),
-    (linalg.of_left_out, "what is kept turns too", "pairs = kept[..., :, None] & ~kept[..., None, :]", "pairs = kept[..., :, None] & ~np.eye(len(kept), dtype=bool)"),
     (Op.plan, "no input is kept", "bool(mask & rules) for mask", "False for mask"),
     (Op.plan, "every input is kept", "bool(mask & rules) for mask", "True for mask"),
     (Op.plan, "the output is not kept", "bool(self.y_mask & rules)", "False"),
@@ -683,7 +678,7 @@ REGISTRY = "the checks of the registry"
 FAMILIES = {
     "engine": (ENGINE, ["tests.test_transforms", "tests.test_corners", "tests.test_engine", REGISTRY, "tests.ops.test_indexing",
                         "tests.test_state_machine"]),
-    "ops": (OPS, ["tests.test_transforms", "tests.test_corners", "tests.test_engine", REGISTRY, "tests.ops.test_classified", "tests.ops.test_linalg"]),
+    "ops": (OPS, ["tests.test_transforms", "tests.test_corners", "tests.test_engine", REGISTRY, "tests.ops.test_classified"]),
     "transforms": (TRANSFORMS, ["tests.test_transforms", "tests.test_corners", "tests.nn.test_layers", "tests.test_engine"]),
     "kernels": (KERNELS, ["tests.fused.test_attention", "tests.fused.test_kernels", "tests.test_graph"]),
     "kernel sources": ([], ["tests.fused.test_attention", "tests.fused.test_kernels", "tests.fused.test_edges", "tests.fused.test_sizes"]),

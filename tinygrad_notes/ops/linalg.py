@@ -69,11 +69,13 @@ def pinv_rule(g, y, a, *, rcond=None, hermitian=False, rtol=None):
         a = mirror(a)
     gT, yT = mT(g), mT(y)
     da = (gT - a @ (y @ gT)) @ (y @ yT) + (yT @ y) @ (gT - (gT @ y) @ a) - yT @ g @ yT
-    da = da + of_left_out(gT, y, a)
+    cut = rtol if rcond is None else rcond
+    if cut is not None:  # by itself, NumPy leaves out rounding noise only
+        da = da + of_left_out(gT, a, cut)
     return fold(da) if hermitian else da
 
 
-def of_left_out(gT, y, a):
+def of_left_out(gT, a, cut):
     """The part of the gradient that is due to singular values s_j which are left out, and turn against those that are kept, s_i.
 
     The pseudo-inverse is V f(S) U^T, f(s_i) = 1 / s_i, f(s_j) = 0. By the divided differences of f, with E = U^T da V, its transpose changes
@@ -81,7 +83,7 @@ def of_left_out(gT, y, a):
     Pereyra's terms are those of s_j = 0, E_ij / s_i^2; here is the rest.
     """
     u, s, vh = np.linalg.svd(a, full_matrices=False)
-    kept = np.sum(vh * mT(y @ u), axis=-1) * s > 0.5  # 1 or 0
+    kept = s > np.asarray(cut)[..., None] * np.max(s, axis=-1, keepdims=True, initial=0)
     if not np.any(~kept & (s > 100 * np.finfo(s.dtype).eps * np.max(s, initial=0))):
         return 0.0
     pairs = kept[..., :, None] & ~kept[..., None, :]
