@@ -97,6 +97,25 @@ def test_arrays_of_one_number_are_filled_and_those_of_any_are_not():
             np.testing.assert_array_equal(y, expected)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float16, complex, "m8[s]", "U3"], ids=str)
+def test_zeros_and_ones_like_arrays_of_any_dtype(dtype):
+    def f(arrays):
+        (x,) = arrays
+        made = [np.zeros_like(x), np.ones_like(x)]
+        for y in made:
+            y[:1] = x[:1]
+        return made
+
+    at, other = np.array([1, 0, 1]).astype(dtype), np.array([0, 1, 1]).astype(dtype)
+    inputs, results, program = record(f, [at])
+    for x in (at, other):
+        inputs[0][...] = x
+        for _ in range(2):
+            program.run()
+            for y, expected in zip(results, f([x]), strict=True):
+                np.testing.assert_array_equal(y, expected, strict=True)
+
+
 def test_a_kernel_makes_no_call_for_the_memory_it_asks_for():
     """Each of them would be one more pass over memory."""
 

@@ -72,10 +72,10 @@ class Recorded(np.ndarray):
             recorder.add(function, *args, writes=[kwargs["out"]], **kwargs)
             return came[1]["out"]
         y = recorder.call_of_unchanged(function, *args, **kwargs)
-        if function in OF_ONE_NUMBER:
+        if function in OF_ONE_NUMBER and y.dtype.kind not in "SU":  # the zero of texts is an empty one
             out = recorder.made(y)
             if (number := OF_ONE_NUMBER[function]) is not None:
-                recorder.add(np.copyto, plain(out), number, writes=[out])
+                recorder.add(np.copyto, plain(out), number, "unsafe", writes=[out])
             return out
         if function in WITH_OUT and "dtype" not in kwargs:
             out = recorder.made(y)
