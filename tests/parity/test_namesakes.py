@@ -76,9 +76,20 @@ def jax_calls(jnp):
 
 def torch_calls(torch):
     """By NumPy's keywords and defaults, where torch has others."""
+
+    def pinv(a, rcond=None, rtol=None):
+        """By singular values: the gradient of its own takes the rank for constant, also where more than rounding noise is left out."""
+        cut = rtol if rcond is None else rcond
+        if cut is None:
+            return torch.linalg.pinv(a)
+        u, s, vh = torch.linalg.svd(a, full_matrices=False)
+        inverse = torch.where(s > cut * s.amax(-1, keepdim=True), 1 / s, torch.zeros_like(s))
+        return vh.mT * inverse[..., None, :] @ u.mT
+
     return {
         "np.broadcast_to": lambda x, shape: torch.broadcast_to(x, shape),
         "np.flip": lambda x, axis=None: torch.flip(x, list(range(x.ndim)) if axis is None else np.atleast_1d(axis).tolist()),
+        "np.linalg.pinv": pinv,
         "np.split": torch.tensor_split,
         "np.std": lambda x, axis=None, **keywords: torch.std(x, axis, **{"correction": 0, **keywords}),
         "np.swapaxes": lambda x, axis1, axis2: torch.swapaxes(x, axis1, axis2),
